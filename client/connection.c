@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Calls to the daemon, and the question for a password.
+ *
+ * A call is first made without the flag that allows interactive
+ * authorisation: in the usual case, where the user may do what is asked for,
+ * nothing else is needed and nothing else is started. Only if the daemon says
+ * NotAuthorized the same call is sent once more with the flag, and with an agent
+ * on the terminal if there is no other. The daemon authorises before it acts,
+ * so that the first call has had no effect.
+ */
+#include "connection.h"
+
+#include "agent.h"
+#include "errors.h"
+
+int connection_open(Connection *connection, bool ask_password)
+{
+        int r;
+
+        *connection = (Connection){ .ask_password = ask_password };
+        r = sd_bus_open_system(&connection->bus);
+        if (r < 0)
+                return error_print(STATUS_UNREACHABLE, NULL, "the system bus cannot be reached: %s", strerror(-r));
+        return STATUS_OK;
+}
+
+void connection_close(Connection *connection)
+{
+        connection->bus = sd_bus_flush_close_unref(connection->bus);
+}
+
+int connection_new_call(Connection *connection, const char *path, const char *interface, const char *member,
+                        sd_bus_message **ret_call)
+{
+        return sd_bus_message_new_method_call(connection->bus, ret_call, BUS_NAME, path, interface, member);
+}
+
+/* A sealed message cannot be changed: its copy gets the flag. */
+static int copy_interactive(Connection *connection, sd_bus_message *call, sd_bus_message **ret)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *copy = NULL;
+        int r;
+
+        r = connection_new_call(connection, sd_bus_message_get_path(call), sd_bus_message_get_interface(call),
+                                sd_bus_message_get_member(call), &copy);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_set_allow_interactive_authorization(copy, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_rewind(call, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_copy(copy, call, true);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(copy);
+        return 0;
+}
+
+int connection_call(Connection *connection, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *again = NULL;
+        pid_t agent;
+        int r;
+
+        r = sd_bus_call(connection->bus, call, UINT64_MAX, error, ret_reply);
+        if (r >= 0 || !connection->ask_password || geteuid() == 0 ||
+            !sd_bus_error_has_name(error, "org.loopmount1.Error.NotAuthorized"))
+                return r;
+
+        sd_bus_error_free(error);
+        r = copy_interactive(connection, call, &again);
+        if (r < 0)
+                return sd_bus_error_set_errno(error, r);
+
+        agent = agent_start();
+        r = sd_bus_call(connection->bus, again, UINT64_MAX, error, ret_reply);
+        agent_stop(agent);
+        return r;
+}
+
+int connection_call_simple(Connection *connection, const char *path, const char *interface, const char *member,
+                           sd_bus_error *error)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
+        int r;
+
+        r = connection_new_call(connection, path, interface, member, &call);
+        if (r < 0)
+                return sd_bus_error_set_errno(error, r);
+        r = sd_bus_message_append(call, "a{sv}", 0);
+        if (r < 0)
+                return sd_bus_error_set_errno(error, r);
+        return connection_call(connection, call, error, NULL);
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Detaching an image: what "detach" and "with" have in common. */
+#pragma once
+
+#include "connection.h"
+
+/*
+ * Has the image at @path detached; one that is gone already is fine. Prints
+ * what goes wrong about @name; gives an exit code.
+ */
+int detach_image(Connection *connection, const char *path, const char *name);

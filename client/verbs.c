@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The table of verbs. Dispatch, the check of operands and all help texts go by
+ * it; what a verb does is in the file named after it.
+ */
+#include "verbs.h"
+
+#include "errors.h"
+
+#define ANY_NUMBER SIZE_MAX
+
+const Verb verbs[] = {
+        { VERB_ATTACH, "attach", "IMAGE...", "attach image files and mount what is in them",
+          "Prints where the volumes are mounted. The image is attached read-only\n"
+          "unless --writable is given.\n",
+          1, ANY_NUMBER, verb_attach },
+        { VERB_DETACH, "detach", "TARGET...", "unmount all volumes of an image and detach it",
+          "Returns when the device is really gone. A file that is attached several\n"
+          "times is detached as often.\n",
+          0, ANY_NUMBER, verb_detach },
+        { VERB_LIST, "list", "", "list attached images", NULL, 0, 0, verb_list },
+        { VERB_INFO, "info", "TARGET...", "show all about an image and its volumes", NULL, 1, ANY_NUMBER, verb_info },
+        { VERB_MOUNT, "mount", "TARGET", "mount volumes of an attached image",
+          "Mounts the volumes given with --volume, or the partition whose device\n"
+          "TARGET is, or else all that can be and are not; prints where.\n",
+          1, 1, verb_mount },
+        { VERB_UNMOUNT, "unmount", "TARGET", "unmount volumes of an attached image",
+          "Unmounts the volumes given with --volume, or the one that TARGET is the\n"
+          "mount point or device of, or else all. With the last of them the image is\n"
+          "detached, unless it was attached with --keep or --no-mount.\n",
+          1, 1, verb_unmount },
+        { VERB_RESCAN, "rescan", "TARGET", "look for partitions and file systems again", NULL, 1, 1, verb_rescan },
+        { VERB_MONITOR, "monitor", "", "print what is attached, and what happens, until interrupted", NULL, 0, 0,
+          verb_monitor },
+        { VERB_WITH, "with", "IMAGE -- COMMAND...", "attach, run a command in the mount point, detach",
+          "The command finds the mount point in $LOOPMOUNT_DIR too, and all of them,\n"
+          "one per line, in $LOOPMOUNT_DIRS. Its exit code is passed on, 128+N if\n"
+          "signal N ended it. An image that was attached before stays so.\n",
+          1, 1, verb_with },
+        { VERB_HELP, "help", "[VERB]", "show this, or the help of a verb", NULL, 0, 1, verb_help },
+        { 0 },
+};
+
+const Verb *verb_find(const char *name)
+{
+        for (const Verb *v = verbs; v->name; v++)
+                if (streq(v->name, name))
+                        return v;
+        return NULL;
+}
+
+int verb_help(const Settings *settings)
+{
+        const Verb *about = NULL;
+
+        if (settings->n_operands > 0) {
+                about = verb_find(settings->operands[0]);
+                if (!about)
+                        return error_print(STATUS_USAGE, settings->operands[0], "no such verb; see 'loopmount --help'");
+        }
+        options_print_help(about);
+        return STATUS_OK;
+}

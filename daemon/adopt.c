@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The records say what there should be, the kernel says what there is:
+ *
+ * - the record's device is still that attachment (device number and disk
+ *   sequence number): the image is taken over; a mount is taken over if the mount
+ *   id at its mount point is the recorded one;
+ * - it is not, or its attach was not finished: the story of detaching unmounts
+ *   what is there, and removes mount points, utab lines, marker and record;
+ * - a loop device that was bound, but not recorded yet, had only the dead
+ *   daemon's child to hold it: the kernel has cleared it, and its marker is swept.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+
+#include "adopt.h"
+#include "base/log.h"
+#include "base/paths.h"
+#include "base/text.h"
+#include "mechanism/fdstore.h"
+#include "mechanism/loop.h"
+#include "mechanism/mount-point.h"
+#include "mechanism/mount.h"
+#include "model/record.h"
+#include "story/detach.h"
+
+static const Caller own_caller = { 0 };
+
+static void on_cleaned_up(Story *story, const Failure *failure, void *userdata)
+{
+        (void)story, (void)userdata;
+        if (failure)
+                log_message(LOG_WARNING, "Cleaning up behind an earlier run failed at stage %s: %s%s%s",
+                            stage_to_string(failure->stage), strerror(-failure->error), failure->detail ? ": " : "",
+                            strempty(failure->detail));
+}
+
+static void clean_up(Service *service, const Image *image)
+{
+        Story *story;
+
+        (void)detach_start(service, &own_caller, image, on_cleaned_up, NULL, &story);
+}
+
+/* 0: the device is the image's, and open. */
+static int open_device(Image *image)
+{
+        int stored = fdstore_take(image->id), r;
+
+        r = loop_open(image->loop_number, image->devnum, image->diskseq, O_RDONLY, &image->fd);
+        if (r < 0) {
+                safe_close(stored);
+                return r;
+        }
+        image->stored = stored >= 0;
+        safe_close(stored);
+        return 0;
+}
+
+/* Whether all the text that is shown without a look is there; a record may be from another version, or damaged. */
+static bool is_complete(const Image *image)
+{
+        Volume *volume;
+
+        if (!image->owner_name || !image->name || !image->backing_file || !image->table || image->sector_size == 0)
+                return false;
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (!volume->usage || !volume->type || !volume->version || !volume->label || !volume->uuid ||
+                    !volume->partition_type || !volume->partition_name || !volume->partition_uuid || !volume->name ||
+                    !volume->obstacle)
+                        return false;
+        return true;
+}
+
+static void check_mounts(Image *image)
+{
+        Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                uint64_t id;
+
+                if (!volume_is_mounted(volume))
+                        continue;
+                if (mount_get_id(volume->mount_point, &id) < 0 || id != volume->mount_id) {
+                        (void)mount_point_remove(volume->mount_point);
+                        free(volume->mount_point);
+                        volume->mount_point = NULL;
+                        volume->mount_id = 0;
+                }
+        }
+}
+
+static int adopt_image(Service *service, uint64_t id)
+{
+        _cleanup_(image_freep) Image *image = NULL;
+        Image *adopted;
+        bool alive;
+        int r = record_read(id, &image);
+
+        if (r >= 0 && !is_complete(image))
+                r = -EBADMSG;
+        if (r < 0) {
+                log_message(LOG_WARNING, "The record of image %llu cannot be used: %s", (unsigned long long)id,
+                            strerror(-r));
+                record_remove(id);
+                return 0;
+        }
+        alive = open_device(image) >= 0 && image->state == IMAGE_ATTACHED;
+        if (alive)
+                check_mounts(image);
+        r = registry_add(service->registry, image);
+        if (r < 0)
+                return r;
+        adopted = TAKE_PTR(image);
+        if (!alive || (adopted->auto_detach && image_count_mounted(adopted) == 0))
+                clean_up(service, adopted);
+        return 0;
+}
+
+int adopt_images(Service *service)
+{
+        _cleanup_free_ uint64_t *ids = NULL;
+        size_t n = 0;
+        int r = record_list(&ids, &n);
+
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n; i++) {
+                r = adopt_image(service, ids[i]);
+                if (r < 0)
+                        return r;
+        }
+        if (registry_count(service->registry) > 0)
+                log_message(LOG_INFO, "Taking over %zu attached images", registry_count(service->registry));
+        fdstore_close_rest();
+        return 0;
+}
+
+static void closedirp(DIR **directory)
+{
+        if (*directory)
+                closedir(*directory);
+}
+
+void adopt_sweep_markers(const Service *service)
+{
+        _cleanup_(closedirp) DIR *directory = opendir(RUN_DEVICES_DIR);
+        struct dirent *entry;
+        uint64_t number;
+
+        while (directory && (entry = readdir(directory)))
+                if (strncmp(entry->d_name, "loop", 4) == 0 &&
+                    text_parse_uint(entry->d_name + 4, UINT32_MAX, &number) >= 0 &&
+                    !registry_find_by_loop(service->registry, (unsigned)number))
+                        loop_forget((unsigned)number);
+}

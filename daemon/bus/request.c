@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From a message to a story and back. While the story is under way the caller is
+ * watched: when it leaves the bus, the story is told to give up.
+ *
+ * Who the caller is comes from the bus, not from the message.
+ */
+#include "bus/request.h"
+#include "bus/errors.h"
+
+struct Request {
+        sd_bus_message *message;
+        RequestReply reply;
+        Caller caller;
+        sd_bus_track *track;
+        Story *story;
+        bool starting; /* inside of story_start(), which may already end the story */
+        bool done;
+};
+
+Request *request_free(Request *request)
+{
+        if (!request)
+                return NULL;
+        sd_bus_track_unref(request->track);
+        sd_bus_message_unref(request->message);
+        free(request);
+        return NULL;
+}
+
+static int on_caller_gone(sd_bus_track *track, void *userdata)
+{
+        Request *request = userdata;
+        Story *story = request->story;
+
+        (void)track;
+        request_free(request);
+        story_abandon(story);
+        return 0;
+}
+
+static int find_caller(sd_bus_message *message, Caller *ret)
+{
+        _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
+        int r = sd_bus_query_sender_creds(message, SD_BUS_CREDS_EUID, &creds);
+
+        if (r >= 0)
+                r = sd_bus_creds_get_euid(creds, &ret->uid);
+        if (r < 0)
+                return r;
+        ret->sender = sd_bus_message_get_sender(message);
+        ret->interactive = sd_bus_message_get_allow_interactive_authorization(message) > 0;
+        return 0;
+}
+
+int request_new(sd_bus_message *message, RequestReply reply, Request **ret)
+{
+        _cleanup_(request_freep) Request *request = calloc(1, sizeof(*request));
+        int r;
+
+        if (!request)
+                return -ENOMEM;
+        request->message = sd_bus_message_ref(message);
+        request->reply = reply;
+        request->starting = true;
+        r = find_caller(message, &request->caller);
+        if (r >= 0)
+                r = sd_bus_track_new(sd_bus_message_get_bus(message), &request->track, on_caller_gone, request);
+        if (r >= 0)
+                r = sd_bus_track_add_sender(request->track, message);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(request);
+        return 0;
+}
+
+const Caller *request_get_caller(const Request *request)
+{
+        return &request->caller;
+}
+
+Story **request_story(Request *request)
+{
+        return &request->story;
+}
+
+void request_done(Story *story, const Failure *failure, void *userdata)
+{
+        Request *request = userdata;
+
+        if (failure)
+                (void)error_reply(request->message, failure);
+        else if (request->reply)
+                (void)request->reply(request->message, story);
+        else
+                (void)sd_bus_reply_method_return(request->message, NULL);
+        request->done = true;
+        if (!request->starting)
+                request_free(request);
+}
+
+int request_started(Request *request, int r)
+{
+        Failure failure = { .stage = STAGE_LIMITS, .error = r };
+
+        request->starting = false;
+        if (r >= 0 && !request->done)
+                return 1;
+        if (r < 0)
+                r = error_reply(request->message, &failure);
+        request_free(request);
+        return r < 0 ? r : 1;
+}
+
+Service *request_service(sd_bus_message *message)
+{
+        return sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
+}

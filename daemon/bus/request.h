@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A method call that is waiting for its story to end. */
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include "story/story.h"
+
+typedef struct Request Request;
+
+/* Replies to a call whose story went well; NULL: an empty reply. */
+typedef int (*RequestReply)(sd_bus_message *message, const Story *story);
+
+/* @message is kept until the reply. -errno as of asking the bus who the sender is. */
+int request_new(sd_bus_message *message, RequestReply reply, Request **ret);
+Request *request_free(Request *request);
+DEFINE_CLEANUP(Request *, request_free)
+
+const Caller *request_get_caller(const Request *request);
+
+/* For the story that serves it: where to put it, its callback and userdata. */
+Story **request_story(Request *request);
+void request_done(Story *story, const Failure *failure, void *userdata);
+
+/*
+ * Behind the story's start, which gave @r: on failure replies, and frees the
+ * request. To be returned from the method's handler.
+ */
+int request_started(Request *request, int r);
+
+/* The service that a handler's vtable was registered with. */
+Service *request_service(sd_bus_message *message);

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Puts the service together, takes over what is attached, takes the name on the
+ * bus, and leaves when nothing is attached and nobody asks.
+ *
+ * Leaving must not lose a call that is already on its way: the name is released
+ * first, and only when the bus has confirmed that, with no story begun meanwhile,
+ * does the process end. The next call starts a new one.
+ *
+ * At SIGTERM requests that can be rolled back are; those that take something away
+ * are finished. Images stay attached: the next start takes them over.
+ */
+#include <signal.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "adopt.h"
+#include "base/log.h"
+#include "base/paths.h"
+#include "bus/objects.h"
+#include "manager.h"
+#include "mechanism/fdstore.h"
+#include "mechanism/probe.h"
+#include "story/user.h"
+#include "watch.h"
+
+/* How long stories may take to end after SIGTERM; what is cut off then is cleaned up at the next start. */
+#define STOP_TIMEOUT_USEC (10 * USEC_PER_SEC)
+
+typedef struct Manager {
+        Service service;
+        Watch *watch;
+        sd_event_source *on_idle_time;
+        sd_event_source *on_stop_time;
+        bool stopping;
+} Manager;
+
+/* ---- What has happened ---- */
+
+static void log_image(RegistryEvent event, const Image *image)
+{
+        char node[32];
+        LogSubject subject = {
+                .image_id = image->id,
+                .device = node,
+                .backing_file = image->backing_file,
+                .owner = image->owner,
+        };
+
+        image_node(image, node);
+        log_about(LOG_INFO, &subject, "%s %s as %s for %s", event == REGISTRY_IMAGE_ADDED ? "Attached" : "Detached",
+                  image->backing_file, node, image->owner_name);
+}
+
+/* A device that nothing is mounted from lives by its descriptors alone. */
+static void keep_device(Image *image)
+{
+        bool needed = image->state == IMAGE_ATTACHED && image->fd >= 0 && image_count_mounted(image) == 0;
+
+        if (needed && !image->stored)
+                fdstore_put(image->id, image->fd);
+        else if (!needed && image->stored)
+                fdstore_drop(image->id);
+        image->stored = needed;
+}
+
+static void on_registry_event(RegistryEvent event, Image *image, Volume *volume, void *userdata)
+{
+        if (event == REGISTRY_IMAGE_ADDED || event == REGISTRY_IMAGE_REMOVED)
+                log_image(event, image);
+        if (event != REGISTRY_IMAGE_REMOVED)
+                keep_device(image);
+        bus_on_registry_event(event, image, volume, userdata);
+}
+
+/* ---- Leaving ---- */
+
+static bool is_idle(const Manager *manager)
+{
+        return !manager->service.stories && registry_count(manager->service.registry) == 0;
+}
+
+static int on_name_released(sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        Manager *manager = userdata;
+
+        (void)reply, (void)error;
+        if (is_idle(manager))
+                return sd_event_exit(manager->service.event, 0);
+        return sd_bus_request_name_async(manager->service.bus, NULL, BUS_NAME, 0, NULL, NULL);
+}
+
+static int on_idle_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Manager *manager = userdata;
+
+        (void)source, (void)usec;
+        if (!is_idle(manager))
+                return 0;
+        (void)sd_notify(0, "STOPPING=1");
+        return sd_bus_release_name_async(manager->service.bus, NULL, BUS_NAME, on_name_released, manager);
+}
+
+static void arm_idle_timer(Manager *manager)
+{
+        uint64_t timeout = manager->service.config->idle_timeout_usec;
+
+        if (!is_idle(manager) || timeout == 0)
+                return;
+        (void)sd_event_source_set_time_relative(manager->on_idle_time, timeout);
+        (void)sd_event_source_set_enabled(manager->on_idle_time, SD_EVENT_ONESHOT);
+}
+
+static void on_stories_ended(void *userdata)
+{
+        Manager *manager = userdata;
+
+        if (manager->stopping) {
+                (void)sd_event_exit(manager->service.event, 0);
+                return;
+        }
+        if (manager->watch)
+                watch_story_ended(manager->watch);
+        if (manager->service.stories)
+                return;
+        adopt_sweep_markers(&manager->service);
+        arm_idle_timer(manager);
+}
+
+static int on_stop_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Manager *manager = userdata;
+
+        (void)source, (void)usec;
+        log_message(LOG_WARNING, "Stopping with requests under way; what they leave is cleaned up at the next start");
+        return sd_event_exit(manager->service.event, 0);
+}
+
+static bool cancel_one(Service *service)
+{
+        for (Story *story = service->stories; story; story = story->next)
+                if (story_cancel(story))
+                        return true;
+        return false;
+}
+
+static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+        Manager *manager = userdata;
+
+        (void)source, (void)info;
+        (void)sd_notify(0, "STOPPING=1");
+        manager->stopping = true;
+        while (cancel_one(&manager->service))
+                ;
+        if (!manager->service.stories)
+                return sd_event_exit(manager->service.event, 0);
+        return sd_event_add_time_relative(manager->service.event, &manager->on_stop_time, CLOCK_MONOTONIC,
+                                          STOP_TIMEOUT_USEC, 0, on_stop_time, manager);
+}
+
+/* ---- Coming ---- */
+
+static void on_config_complaint(const char *file, unsigned line, const char *message, void *userdata)
+{
+        (void)userdata;
+        log_message(LOG_WARNING, "%s:%u: %s", strempty(file), line, message);
+}
+
+static int make_folders(void)
+{
+        static const char *const folders[] = { RUN_DIR, RUN_IMAGES_DIR, RUN_DEVICES_DIR };
+
+        for (size_t i = 0; i < ELEMENTSOF(folders); i++)
+                if (mkdir(folders[i], streq(folders[i], RUN_IMAGES_DIR) ? 0700 : 0755) < 0 && errno != EEXIST)
+                        return -errno;
+        return 0;
+}
+
+static int set_up_events(Manager *manager)
+{
+        sd_event *event;
+        sigset_t signals;
+        int r = sd_event_default(&manager->service.event);
+
+        event = manager->service.event;
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigaddset(&signals, SIGINT);
+        sigaddset(&signals, SIGCHLD);
+        if (r >= 0 && sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+                r = -errno;
+        if (r >= 0)
+                r = sd_event_add_signal(event, NULL, SIGTERM, on_terminate, manager);
+        if (r >= 0)
+                r = sd_event_add_signal(event, NULL, SIGINT, on_terminate, manager);
+        if (r >= 0)
+                r = sd_event_add_time_relative(event, &manager->on_idle_time, CLOCK_MONOTONIC, 0, 0, on_idle_time,
+                                               manager);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(manager->on_idle_time, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_set_watchdog(event, true);
+        return r < 0 ? r : 0;
+}
+
+static int set_up_bus(Manager *manager)
+{
+        Service *service = &manager->service;
+        int r = sd_bus_open_system(&service->bus);
+
+        if (r >= 0)
+                r = bus_register_objects(service);
+        if (r >= 0)
+                r = sd_bus_attach_event(service->bus, service->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r >= 0)
+                r = sd_bus_set_exit_on_disconnect(service->bus, true);
+        return r;
+}
+
+static int set_up(Manager *manager)
+{
+        static const char *const folders[] = { "/etc", "/run", "/usr/local/lib", "/usr/lib", NULL };
+        Service *service = &manager->service;
+        int r = config_load(folders, on_config_complaint, NULL, &service->config);
+
+        service->on_idle = on_stories_ended;
+        service->userdata = manager;
+        if (r >= 0)
+                r = make_folders();
+        if (r >= 0)
+                r = probe_prepare_sandbox();
+        if (r >= 0)
+                r = set_up_events(manager);
+        if (r < 0)
+                return r;
+        service->registry = registry_new(on_registry_event, service);
+        service->users = user_cache_new();
+        if (!service->registry || !service->users)
+                return -ENOMEM;
+        r = set_up_bus(manager);
+        if (r >= 0)
+                r = watch_new(service, &manager->watch);
+        if (r >= 0)
+                r = adopt_images(service);
+        if (r >= 0)
+                r = sd_bus_request_name(service->bus, BUS_NAME, 0);
+        return r;
+}
+
+static void tear_down(Manager *manager)
+{
+        Service *service = &manager->service;
+
+        watch_free(manager->watch);
+        sd_event_source_disable_unref(manager->on_idle_time);
+        sd_event_source_disable_unref(manager->on_stop_time);
+        if (service->bus)
+                (void)sd_bus_flush(service->bus);
+        sd_bus_close_unref(service->bus);
+        service->bus = NULL;
+        registry_free(service->registry);
+        user_cache_free(service->users);
+        config_free(service->config);
+        sd_event_unref(service->event);
+}
+
+int manager_run(void)
+{
+        Manager manager = { 0 };
+        int r = set_up(&manager);
+
+        if (r >= 0) {
+                (void)sd_notify(0, "READY=1");
+                on_stories_ended(&manager);
+                r = sd_event_loop(manager.service.event);
+        }
+        tear_down(&manager);
+        return r;
+}

@@ -1,0 +1,635 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What may be mounted, and how. One table row per type; a user's option list is
+ * hostile text and gets through only word by word, as the row permits.
+ *
+ * What an option must fulfil to be open to every user: it changes how his own
+ * image is read or written and nothing else. So there is no errors=panic, nothing
+ * that names a second device (ext4 journal_path=, xfs logdev=, btrfs device=,
+ * erofs device=), nothing that sizes kernel memory or threads, nothing that
+ * turns off the checks a hostile image has to pass. Where a driver is known to
+ * do harm with an option it is the administrator's to give.
+ *
+ * What a default must fulfil besides: every kernel since 6.1 knows it, because
+ * one unknown option fails the mount.
+ *
+ * Pure: no system calls, nothing that blocks.
+ */
+#include <sys/mount.h>
+
+#include "base/text.h"
+#include "mechanism/filesystem.h"
+
+#ifndef MOUNT_ATTR_NOSYMFOLLOW /* Linux 5.14 */
+#define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
+#endif
+
+struct FilesystemType {
+        const char *name;
+        const char *driver; /* NULL: the same */
+        const char *defaults;
+        const char *read_only_defaults; /* added where the mount is read-only */
+        const FilesystemRule *rules;
+        bool read_only;
+};
+
+typedef enum Source {
+        SOURCE_DEFAULT,
+        SOURCE_CONFIGURED,
+        SOURCE_REQUESTED,
+} Source;
+
+/* The state of one filesystem_options() call. */
+typedef struct Builder {
+        const FilesystemType *type;
+        const FilesystemRequest *request;
+        FilesystemOptions options;
+        bool noexec_configured;
+} Builder;
+
+/* clang-format off */
+#define FLAG(n) { .name = n }
+#define FLAG_READ_ONLY(n) { .name = n, .needs_read_only = true }
+#define FLAG_SINCE(n, version) { .name = n, .since = version }
+#define ADMINISTRATOR_FLAG(n) { .name = n, .administrator_only = true }
+#define OCTAL(n) { .name = n, .value = FILESYSTEM_VALUE_OCTAL }
+#define NUMBER(n, min, max, text) \
+        { .name = n, .value = FILESYSTEM_VALUE_NUMBER, .minimum = min, .maximum = max, .example = text }
+#define WORD(n, list) { .name = n, .value = FILESYSTEM_VALUE_WORD, .words = list }
+#define WORD_OR_NONE(n, list) \
+        { .name = n, .value = FILESYSTEM_VALUE_WORD, .words = list, .value_may_be_missing = true }
+#define CHARSET(n) { .name = n, .value = FILESYSTEM_VALUE_CHARSET, .example = "utf8" }
+#define UID { .name = "uid", .value = FILESYSTEM_VALUE_UID }
+#define GID { .name = "gid", .value = FILESYSTEM_VALUE_GID }
+#define END { .name = NULL }
+/* clang-format on */
+
+/*
+ * The kernel's default masks are the umask of whoever mounts, so defaults name
+ * one: a daemon started in another way must not mount in another way. Others
+ * are kept out by the folder above the mount point.
+ */
+#define FAT_DEFAULTS "uid=$UID,gid=$GID,umask=0022,"
+#define FAT_RULES UID, GID, OCTAL("umask"), OCTAL("dmask"), OCTAL("fmask")
+
+/* time_offset= (minutes, signed) is left out: tz=UTC is what people need of it. */
+static const FilesystemRule vfat_rules[] = {
+        FAT_RULES,
+        OCTAL("allow_utime"),
+        WORD("shortname", "lower win95 winnt mixed"),
+        WORD_OR_NONE("utf8", "1 0 true false yes no"),
+        CHARSET("iocharset"),
+        NUMBER("codepage", 437, 1255, "437"),
+        WORD("check", "relaxed normal strict"),
+        WORD("tz", "UTC"),
+        WORD("errors", "remount-ro continue"),
+        FLAG("flush"),
+        FLAG("quiet"),
+        FLAG("showexec"),
+        FLAG("sys_immutable"),
+        FLAG("rodir"),
+        FLAG("usefree"),
+        FLAG("discard"),
+        FLAG("dos1xfloppy"),
+        END,
+};
+
+static const FilesystemRule exfat_rules[] = {
+        FAT_RULES,
+        OCTAL("allow_utime"),
+        CHARSET("iocharset"),
+        WORD("errors", "remount-ro continue"),
+        FLAG("discard"),
+        FLAG("keep_last_dots"),
+        FLAG("sys_tz"),
+        FLAG_SINCE("zero_size_dir", 0x0608),
+        END,
+};
+
+/*
+ * "force" writes to a volume that Windows left unclean; "showmeta" lets $MFT and
+ * its like be written as files. Only those spellings are here that stayed when
+ * the driver dropped its "no" forms.
+ */
+static const FilesystemRule ntfs_rules[] = {
+        FAT_RULES,
+        CHARSET("iocharset"),
+        FLAG("nohidden"),
+        FLAG("sys_immutable"),
+        FLAG("discard"),
+        FLAG("sparse"),
+        FLAG("prealloc"),
+        FLAG("acl"),
+        FLAG_SINCE("windows_names", 0x0602),
+        FLAG_SINCE("hide_dot_files", 0x0602),
+        ADMINISTRATOR_FLAG("force"),
+        ADMINISTRATOR_FLAG("showmeta"),
+        END,
+};
+
+/* session= asks the drive for its table of contents, and an image has no drive. */
+static const FilesystemRule iso9660_rules[] = {
+        UID,
+        GID,
+        OCTAL("mode"),
+        OCTAL("dmode"),
+        CHARSET("iocharset"),
+        FLAG("norock"),
+        FLAG("nojoliet"),
+        FLAG("overriderockperm"),
+        FLAG("hide"),
+        FLAG("showassoc"),
+        FLAG("cruft"),
+        WORD("map", "normal off acorn"),
+        WORD("check", "relaxed strict"),
+        WORD("block", "2048 1024 512"),
+        NUMBER("sbsector", 0, UINT32_MAX / 16, "0"), /* the driver counts in an int, and shifts that */
+        END,
+};
+
+static const FilesystemRule udf_rules[] = {
+        UID,
+        GID,
+        OCTAL("umask"),
+        OCTAL("mode"),
+        OCTAL("dmode"),
+        CHARSET("iocharset"),
+        WORD("bs", "2048 512 1024 4096"),
+        FLAG("unhide"),
+        FLAG("noadinicb"),
+        FLAG("adinicb"),
+        FLAG("shortad"),
+        FLAG("longad"),
+        END,
+};
+
+/*
+ * sb= counts in units of 1 KiB; 1 is where the first superblock is. noacl went
+ * from the driver. data= and commit= fail a mount that has noload.
+ */
+/* clang-format off */
+#define EXT_RULES \
+        WORD("errors", "remount-ro"), FLAG("acl"), NUMBER("sb", 1, UINT32_MAX, "1")
+#define EXT_JOURNAL_RULES \
+        FLAG_READ_ONLY("noload"), FLAG_READ_ONLY("norecovery"), FLAG("discard"), FLAG("nodiscard"), \
+        { .name = "data", \
+          .value = FILESYSTEM_VALUE_WORD, \
+          .words = "ordered writeback journal", \
+          .needs_writable = true }, \
+        { .name = "commit", \
+          .value = FILESYSTEM_VALUE_NUMBER, \
+          .minimum = 1, \
+          .maximum = 300, \
+          .example = "10", \
+          .needs_writable = true }
+/* clang-format on */
+
+static const FilesystemRule ext2_rules[] = { EXT_RULES, END };
+static const FilesystemRule ext3_rules[] = { EXT_RULES, EXT_JOURNAL_RULES, END };
+static const FilesystemRule ext4_rules[] = { EXT_RULES, EXT_JOURNAL_RULES, FLAG("delalloc"), FLAG("nodelalloc"), END };
+
+static const FilesystemRule squashfs_rules[] = { WORD("errors", "continue"), END };
+
+static const FilesystemRule erofs_rules[] = {
+        FLAG("user_xattr"),
+        FLAG("nouser_xattr"),
+        FLAG("acl"),
+        FLAG("noacl"),
+        WORD("cache_strategy", "disabled readahead readaround"),
+        END,
+};
+
+static const FilesystemRule xfs_rules[] = {
+        FLAG("nouuid"),  FLAG_READ_ONLY("norecovery"),
+        FLAG("inode32"), FLAG("inode64"),
+        FLAG("discard"), FLAG("nodiscard"),
+        FLAG("largeio"), FLAG("nolargeio"),
+        FLAG("wsync"),   END,
+};
+
+static const FilesystemRule btrfs_rules[] = {
+        { .name = "compress",
+          .value = FILESYSTEM_VALUE_WORD,
+          .words = "zstd zlib lzo no none",
+          .maximum = 15,
+          .value_may_be_missing = true },
+        { .name = "compress-force",
+          .value = FILESYSTEM_VALUE_WORD,
+          .words = "zstd zlib lzo no none",
+          .maximum = 15,
+          .value_may_be_missing = true },
+        { .name = "subvol", .value = FILESYSTEM_VALUE_PATH, .example = "/" },
+        NUMBER("subvolid", 0, UINT64_MAX, "5"),
+        { .name = "rescue",
+          .value = FILESYSTEM_VALUE_WORD,
+          .words = "nologreplay", /* no "a:b" either: 6.8 took it out */
+          .needs_read_only = true },
+        WORD_OR_NONE("discard", "async sync"),
+        FLAG("nodiscard"),
+        FLAG("acl"),
+        FLAG("noacl"),
+        FLAG("datacow"),
+        FLAG("nodatacow"),
+        FLAG("autodefrag"),
+        FLAG("noautodefrag"),
+        FLAG("flushoncommit"),
+        FLAG("skip_balance"),
+        FLAG("user_subvol_rm_allowed"),
+        NUMBER("commit", 1, 300, "5"),
+        ADMINISTRATOR_FLAG("degraded"),
+        END,
+};
+
+static const FilesystemRule f2fs_rules[] = {
+        FLAG_READ_ONLY("norecovery"),
+        FLAG_READ_ONLY("disable_roll_forward"),
+        FLAG("discard"),
+        FLAG("nodiscard"),
+        FLAG("acl"),
+        FLAG("noacl"),
+        WORD("background_gc", "on off sync"),
+        END,
+};
+
+/*
+ * errors=remount-ro: what else happens is up to the image's superblock, and that
+ * may say panic (ext2 ... ext4). nouuid: xfs otherwise refuses a second copy of
+ * an image that is mounted already. iocharset: without it a kernel takes the one
+ * it was built with.
+ *
+ * ntfs3 has no option against replaying its log; on a read-only mount it leaves
+ * the log alone. An ext2 image goes to "ext2", which the ext4 driver answers to
+ * where there is no other.
+ */
+static const FilesystemType types[] = {
+        { .name = "iso9660",
+          .defaults = "uid=$UID,gid=$GID,iocharset=utf8,mode=0400,dmode=0500",
+          .rules = iso9660_rules,
+          .read_only = true },
+        { .name = "udf", .defaults = "uid=$UID,gid=$GID,iocharset=utf8", .rules = udf_rules },
+        { .name = "vfat",
+          .defaults = FAT_DEFAULTS "shortname=mixed,utf8=1,showexec,flush,errors=remount-ro",
+          .rules = vfat_rules },
+        { .name = "exfat", .defaults = FAT_DEFAULTS "iocharset=utf8,errors=remount-ro", .rules = exfat_rules },
+        { .name = "ntfs", .driver = "ntfs3", .defaults = FAT_DEFAULTS "iocharset=utf8", .rules = ntfs_rules },
+        { .name = "ext2", .defaults = "errors=remount-ro", .rules = ext2_rules },
+        { .name = "ext3", .defaults = "errors=remount-ro", .read_only_defaults = "noload", .rules = ext3_rules },
+        { .name = "ext4", .defaults = "errors=remount-ro", .read_only_defaults = "noload", .rules = ext4_rules },
+        { .name = "squashfs", .rules = squashfs_rules, .read_only = true },
+        { .name = "erofs", .rules = erofs_rules, .read_only = true },
+        { .name = "xfs", .defaults = "nouuid", .read_only_defaults = "norecovery", .rules = xfs_rules },
+        /* not "norecovery", which 6.8 did not know */
+        { .name = "btrfs", .read_only_defaults = "rescue=nologreplay", .rules = btrfs_rules },
+        { .name = "f2fs", .read_only_defaults = "norecovery", .rules = f2fs_rules },
+};
+
+const FilesystemType *filesystem_nth(size_t n)
+{
+        return n < ELEMENTSOF(types) ? types + n : NULL;
+}
+
+const FilesystemType *filesystem_find(const char *name)
+{
+        for (size_t i = 0; i < ELEMENTSOF(types); i++)
+                if (streq(types[i].name, name))
+                        return types + i;
+        return NULL;
+}
+
+const char *filesystem_name(const FilesystemType *type)
+{
+        return type->name;
+}
+
+const char *filesystem_driver(const FilesystemType *type)
+{
+        return type->driver ? type->driver : type->name;
+}
+
+bool filesystem_is_read_only(const FilesystemType *type)
+{
+        return type->read_only;
+}
+
+const FilesystemRule *filesystem_rule_nth(const FilesystemType *type, size_t n)
+{
+        const FilesystemRule *rule = type->rules;
+
+        for (; rule->name && n > 0; n--)
+                rule++;
+        return rule->name ? rule : NULL;
+}
+
+void filesystem_options_done(FilesystemOptions *options)
+{
+        for (size_t i = 0; i < options->n_items; i++) {
+                free(options->items[i].key);
+                free(options->items[i].value);
+        }
+        free(options->items);
+        *options = (FilesystemOptions){ 0 };
+}
+
+static bool is_one_of(const char *word, size_t length, const char *words)
+{
+        for (const char *p = words; *p; p += strspn(p, " ")) {
+                size_t n = strcspn(p, " ");
+
+                if (n == length && memcmp(p, word, n) == 0)
+                        return true;
+                p += n;
+        }
+        return false;
+}
+
+static int check_word(const FilesystemRule *rule, const char *value)
+{
+        size_t length = strcspn(value, rule->maximum > 0 ? ":" : "");
+        uint64_t number;
+
+        if (!is_one_of(value, length, rule->words))
+                return -EINVAL;
+        if (value[length] == '\0')
+                return 0;
+        return text_parse_uint(value + length + 1, rule->maximum, &number) < 0 || number == 0 ? -EINVAL : 0;
+}
+
+static int check_octal(const char *value)
+{
+        size_t length = strspn(value, "01234567");
+
+        if (length == 0 || value[length] != '\0' || length > 4)
+                return -EINVAL;
+        return length == 4 && *value != '0' ? -EINVAL : 0; /* no set-id and sticky bits */
+}
+
+static int check_number(const char *value, uint64_t minimum, uint64_t maximum)
+{
+        uint64_t number;
+
+        if (text_parse_uint(value, maximum, &number) < 0 || number < minimum)
+                return -EINVAL;
+        return 0;
+}
+
+static int check_id(const char *value, uint32_t own, Source source)
+{
+        uint64_t number;
+
+        if (text_parse_uint(value, UINT32_MAX - 1, &number) < 0) /* (uid_t)-1 is nobody at all */
+                return -EINVAL;
+        return source == SOURCE_REQUESTED && number != own ? -EPERM : 0;
+}
+
+static int check_charset(const char *value)
+{
+        size_t length = strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+        /* The name ends up in that of a kernel module, nls_NAME. */
+        return length > 0 && length <= 32 && value[length] == '\0' ? 0 : -EINVAL;
+}
+
+static int check_path(const char *value)
+{
+        if (*value == '\0')
+                return -EINVAL;
+
+        for (const char *p = value; *p; p += strspn(p, "/")) {
+                size_t n = strcspn(p, "/");
+
+                if (n == 2 && p[0] == '.' && p[1] == '.')
+                        return -EINVAL;
+                for (const char *end = p + n; p < end; p++)
+                        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+                                return -EINVAL;
+        }
+        return 0;
+}
+
+/* @value is NULL for an option without "=". */
+static int check_value(const Builder *b, const FilesystemRule *rule, const char *value, Source source)
+{
+        if (!value)
+                return rule->value == FILESYSTEM_VALUE_NONE || rule->value_may_be_missing ? 0 : -EINVAL;
+
+        switch (rule->value) {
+        case FILESYSTEM_VALUE_NONE:
+                return -EINVAL;
+        case FILESYSTEM_VALUE_UID:
+                return check_id(value, b->request->uid, source);
+        case FILESYSTEM_VALUE_GID:
+                return check_id(value, b->request->gid, source);
+        case FILESYSTEM_VALUE_OCTAL:
+                return check_octal(value);
+        case FILESYSTEM_VALUE_NUMBER:
+                return check_number(value, rule->minimum, rule->maximum);
+        case FILESYSTEM_VALUE_WORD:
+                return check_word(rule, value);
+        case FILESYSTEM_VALUE_CHARSET:
+                return check_charset(value);
+        case FILESYSTEM_VALUE_PATH:
+                return check_path(value);
+        }
+        return -EINVAL;
+}
+
+/*
+ * Puts the option behind all others, without what was said under its name before:
+ * order matters, since umask= overrides an earlier fmask=. Takes both strings.
+ */
+static int append(FilesystemOptions *options, char *key, char *value)
+{
+        _cleanup_free_ char *owned_key = key, *owned_value = value;
+        FilesystemOption *items;
+
+        if (!key)
+                return -ENOMEM;
+
+        for (size_t i = 0; i < options->n_items; i++)
+                if (streq(options->items[i].key, key)) {
+                        free(options->items[i].key);
+                        free(options->items[i].value);
+                        memmove(options->items + i, options->items + i + 1,
+                                (options->n_items - i - 1) * sizeof(FilesystemOption));
+                        options->n_items--;
+                        break;
+                }
+
+        items = reallocarray(options->items, options->n_items + 1, sizeof(FilesystemOption));
+        if (!items)
+                return -ENOMEM;
+        options->items = items;
+        items[options->n_items++] = (FilesystemOption){ TAKE_PTR(owned_key), TAKE_PTR(owned_value) };
+        return 0;
+}
+
+/* 1: @key was one of the options that are the same for all types; 0: it was not. */
+static int apply_generic(Builder *b, const char *key, Source source)
+{
+        static const struct {
+                const char *name;
+                uint64_t clear, set;
+        } attributes[] = {
+                { "noatime", MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME },
+                { "relatime", MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME },
+                { "nodiratime", 0, MOUNT_ATTR_NODIRATIME },
+                { "nosymfollow", 0, MOUNT_ATTR_NOSYMFOLLOW },
+                { "noexec", 0, MOUNT_ATTR_NOEXEC },
+                { "exec", MOUNT_ATTR_NOEXEC, 0 },
+                { "nosuid", 0, 0 },
+                { "nodev", 0, 0 },
+                { "ro", 0, 0 }, /* seen to by the caller */
+                { "rw", 0, 0 },
+        };
+        int r;
+
+        if (streq(key, "sync") || streq(key, "dirsync")) {
+                r = append(&b->options, strdup(key), NULL);
+                return r < 0 ? r : 1;
+        }
+
+        for (size_t i = 0; i < ELEMENTSOF(attributes); i++)
+                if (streq(attributes[i].name, key)) {
+                        if (streq(key, "exec") && (!b->request->allow_exec || b->noexec_configured))
+                                return -EPERM;
+                        if (streq(key, "noexec") && source == SOURCE_CONFIGURED)
+                                b->noexec_configured = true;
+                        if (streq(key, "rw") && b->options.read_only)
+                                return -EPERM;
+                        if (streq(key, "ro") && !b->options.read_only) /* only the administrator's can get here */
+                                return -EPERM;
+                        b->options.attributes = (b->options.attributes & ~attributes[i].clear) | attributes[i].set;
+                        return 1;
+                }
+        return 0;
+}
+
+static const FilesystemRule *find_rule(const FilesystemType *type, const char *name)
+{
+        for (const FilesystemRule *rule = type->rules; rule->name; rule++)
+                if (streq(rule->name, name))
+                        return rule;
+        return NULL;
+}
+
+/* The value as the kernel gets it. */
+static char *translate(const Builder *b, const FilesystemRule *rule, const char *value, Source source)
+{
+        if (source != SOURCE_REQUESTED && streq(value, "$UID"))
+                return text_printf("%u", (unsigned)b->request->uid);
+        if (source != SOURCE_REQUESTED && streq(value, "$GID"))
+                return text_printf("%u", (unsigned)b->request->gid);
+        if (rule->value == FILESYSTEM_VALUE_OCTAL && *value >= '1' && *value <= '7')
+                return text_printf("0%s", value); /* isofs takes mode=444 for a decimal number */
+        return strdup(value);
+}
+
+static int apply_option(Builder *b, const char *key, const char *value, Source source)
+{
+        _cleanup_free_ char *translated = NULL;
+        const FilesystemRule *rule;
+        int r;
+
+        if (!value) {
+                r = apply_generic(b, key, source);
+                if (r != 0)
+                        return MIN(r, 0);
+        }
+
+        rule = find_rule(b->type, key);
+        if (!rule)
+                return -EPERM;
+        if (source == SOURCE_REQUESTED && rule->administrator_only)
+                return -EPERM;
+        if (b->options.read_only ? rule->needs_writable : rule->needs_read_only)
+                return -EPERM;
+
+        if (value) {
+                translated = translate(b, rule, value, source);
+                if (!translated)
+                        return -ENOMEM;
+        }
+        r = check_value(b, rule, translated, source);
+        if (r < 0)
+                return r;
+        return append(&b->options, strdup(key), TAKE_PTR(translated));
+}
+
+static int apply_list(Builder *b, const char *list, Source source, char **ret_offender)
+{
+        for (const char *p = strempty(list); *p;) {
+                _cleanup_free_ char *item = strndup(p, strcspn(p, ",")), *key = NULL;
+                int r;
+
+                if (!item)
+                        return -ENOMEM;
+                p += strlen(item);
+                p += *p == ',';
+                if (*item == '\0')
+                        continue;
+
+                key = strndup(item, strcspn(item, "="));
+                if (!key)
+                        return -ENOMEM;
+                r = apply_option(b, key, item[strlen(key)] == '=' ? item + strlen(key) + 1 : NULL, source);
+                if (r < 0) {
+                        if (r != -ENOMEM)
+                                *ret_offender = TAKE_PTR(item);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+/* Whether the comma-separated @list has @item in it. */
+static bool list_has(const char *list, const char *item)
+{
+        for (const char *p = strempty(list); *p;) {
+                size_t n = strcspn(p, ",");
+
+                if (n == strlen(item) && memcmp(p, item, n) == 0)
+                        return true;
+                p += n + (p[n] == ',');
+        }
+        return false;
+}
+
+static bool is_too_long(const char *list)
+{
+        return list && strnlen(list, FILESYSTEM_OPTIONS_BYTES_MAX + 1) > FILESYSTEM_OPTIONS_BYTES_MAX;
+}
+
+int filesystem_options(const FilesystemType *type, const FilesystemRequest *request, FilesystemOptions *ret,
+                       char **ret_offender)
+{
+        _cleanup_free_ char *offender = NULL;
+        Builder b = { .type = type, .request = request };
+        int r;
+
+        *ret_offender = NULL;
+        if (is_too_long(request->configured) || is_too_long(request->requested))
+                return -EINVAL;
+
+        b.options.read_only = request->read_only || type->read_only || list_has(request->requested, "ro");
+        b.options.attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+        if (b.options.read_only)
+                b.options.attributes |= MOUNT_ATTR_RDONLY;
+        if (!request->allow_exec)
+                b.options.attributes |= MOUNT_ATTR_NOEXEC;
+
+        r = apply_list(&b, type->defaults, SOURCE_DEFAULT, &offender);
+        if (r >= 0 && b.options.read_only)
+                r = apply_list(&b, type->read_only_defaults, SOURCE_DEFAULT, &offender);
+        if (r >= 0)
+                r = apply_list(&b, request->configured, SOURCE_CONFIGURED, &offender);
+        if (r >= 0)
+                r = apply_list(&b, request->requested, SOURCE_REQUESTED, &offender);
+        if (r < 0) {
+                filesystem_options_done(&b.options);
+                *ret_offender = TAKE_PTR(offender);
+                return r;
+        }
+
+        *ret = b.options;
+        return 0;
+}

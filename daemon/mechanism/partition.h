@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Partition devices of a loop device: the kernel is told of those that it has no
+ * parser for. Takes the disk's lock, which somebody's scan of a hung file may
+ * hold: only to be called in a job's child.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/macro.h"
+
+/*
+ * Makes sure that partition @number of the disk is there, at @offset and of @size
+ * bytes, adding it if it is missing (BLKPG, ioctl_list(2)).
+ * *ret_devnum: its device number. -EEXIST: there is another one of that number,
+ * or it overlaps one.
+ */
+int partition_ensure(int disk_fd, unsigned disk_number, unsigned number, uint64_t offset, uint64_t size,
+                     dev_t *ret_devnum);
+
+/* Takes it away from the kernel. 0 also if there is none; -EBUSY: in use. */
+int partition_remove(int disk_fd, unsigned number);
+
+/* /dev/loopNpM */
+void partition_node(unsigned disk_number, unsigned number, char path[static 32]);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One question to polkit, asynchronously: may this bus client do that?
+ * Deny is the answer to everything that is not a clear yes.
+ */
+#pragma once
+
+#include <sys/types.h>
+#include <systemd/sd-bus.h>
+
+#include "base/macro.h"
+
+typedef struct PolkitCheck PolkitCheck;
+
+typedef struct PolkitQuestion {
+        const char *action;
+        const char *sender; /* unique bus name */
+        uid_t uid;          /* the sender's; root may do everything, and is not asked about */
+        bool interactive;   /* a password may be asked for: then there is no time limit */
+        /* Shown by the agent: name and value of a detail, which the action's message may use as $(name). */
+        const char *detail_name;
+        const char *detail_value;
+} PolkitQuestion;
+
+/*
+ * Called once, never from within polkit_check(). 0: yes. -EACCES: no, or polkit is
+ * not there. -EKEYREJECTED: not without a password, and none may be asked for.
+ * -ECANCELED: the prompt was dismissed.
+ */
+typedef void (*PolkitDone)(int result, void *userdata);
+
+/* 1: yes, without asking (root): @done is not called. 0: asked. < 0: could not ask. */
+int polkit_check(sd_bus *bus, const PolkitQuestion *question, PolkitDone done, void *userdata, PolkitCheck **ret);
+
+/* Takes the question back, a prompt on the screen included; the callback will not be called. Gives NULL. */
+PolkitCheck *polkit_cancel(PolkitCheck *check);
+DEFINE_CLEANUP(PolkitCheck *, polkit_cancel)

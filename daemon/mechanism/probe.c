@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The probe: libblkid on hostile bytes, in a sandbox.
+ *
+ * An image is looked at through its file, before a loop device is bound: one
+ * that holds nothing usable costs no device, and the sector size that the device
+ * must have is known before it is made. Each partition is probed as a part of
+ * the same file, so that nothing waits for partition devices.
+ *
+ * The table of an image that is a file system as a whole is looked at only for
+ * ISO 9660 and UDF: these are made hybrid on purpose. For all others it is what
+ * a boot sector happens to look like.
+ */
+#include <blkid/blkid.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/fs.h>
+#include <linux/seccomp.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "mechanism/probe.h"
+
+#define NOBODY 65534
+#define MEMORY_MAX (UINT64_C(512) << 20)
+#define CPU_SECONDS_MAX 20
+
+static const uint32_t sector_sizes[] = { 512, 1024, 2048, 4096 };
+
+/* ---- The sandbox ---- */
+
+static struct sock_fprog sandbox_filter;
+
+/* All that reading an open file, reckoning and answering need. Everything else is EPERM: libblkid also tries this and
+ * that (sysfs, CD-ROM ioctls) which it does without. */
+static const int allowed_calls[] = {
+        SCMP_SYS(brk),       SCMP_SYS(clock_gettime), SCMP_SYS(close),   SCMP_SYS(exit),        SCMP_SYS(exit_group),
+        SCMP_SYS(fadvise64), SCMP_SYS(fstat),         SCMP_SYS(futex),   SCMP_SYS(getrandom),   SCMP_SYS(lseek),
+        SCMP_SYS(madvise),   SCMP_SYS(mremap),        SCMP_SYS(munmap),  SCMP_SYS(newfstatat),  SCMP_SYS(pread64),
+        SCMP_SYS(read),      SCMP_SYS(rt_sigreturn),  SCMP_SYS(sendmsg), SCMP_SYS(sigaltstack), SCMP_SYS(write),
+};
+static const unsigned long allowed_ioctls[] = { BLKGETSIZE64, BLKSSZGET };
+
+static int add_rules(scmp_filter_ctx context)
+{
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(allowed_calls); i++)
+                r = seccomp_rule_add(context, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(allowed_ioctls); i++)
+                r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                                     SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, allowed_ioctls[i]));
+        if (r == 0)
+                r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+                                     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+        return r;
+}
+
+/* libseccomp writes a program to a file only (its export to memory came with 2.6). */
+static int export_filter(scmp_filter_ctx context)
+{
+        _cleanup_close_ int fd = memfd_create("filter", MFD_CLOEXEC);
+        struct stat st;
+        void *program;
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = seccomp_export_bpf(context, fd);
+        if (r < 0)
+                return r;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        program = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (program == MAP_FAILED)
+                return -errno;
+        sandbox_filter.filter = program;
+        sandbox_filter.len = (unsigned short)((size_t)st.st_size / sizeof(struct sock_filter));
+        return 0;
+}
+
+int probe_prepare_sandbox(void)
+{
+        scmp_filter_ctx context;
+        int r;
+
+        if (sandbox_filter.filter)
+                return 0;
+        context = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+        if (!context)
+                return -ENOMEM;
+        r = add_rules(context);
+        if (r == 0)
+                r = export_filter(context);
+        seccomp_release(context);
+        return r;
+}
+
+static int limit(int resource, rlim_t value)
+{
+        return setrlimit(resource, &(struct rlimit){ value, value }) < 0 ? -errno : 0;
+}
+
+static int limit_resources(void)
+{
+        int r = limit(RLIMIT_CPU, CPU_SECONDS_MAX);
+
+#ifndef __SANITIZE_ADDRESS__ /* which maps terabytes */
+        if (r == 0)
+                r = limit(RLIMIT_AS, MEMORY_MAX);
+#endif
+        if (r == 0)
+                r = limit(RLIMIT_FSIZE, 0);
+        if (r == 0)
+                r = limit(RLIMIT_CORE, 0);
+        if (r == 0)
+                r = limit(RLIMIT_NPROC, 0);
+        return r;
+}
+
+int probe_enter_sandbox(void)
+{
+        int r = limit_resources();
+
+        if (r < 0)
+                return r;
+        if (geteuid() == 0 &&
+            (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0))
+                return -errno;
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
+            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &sandbox_filter) < 0)
+                return -errno;
+        return 0;
+}
+
+/* ---- The file ---- */
+
+static int file_size(int fd, const struct stat *st, uint64_t *ret)
+{
+        if (S_ISREG(st->st_mode)) {
+                *ret = (uint64_t)st->st_size;
+                return 0;
+        }
+        if (S_ISBLK(st->st_mode))
+                return ioctl(fd, BLKGETSIZE64, ret) < 0 ? -errno : 0;
+        return -EMEDIUMTYPE;
+}
+
+static int open_again(int fd)
+{
+        char path[64];
+        int copy;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        copy = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        /* Where root is nobody (NFS) the caller's descriptor has to do. */
+        if (copy < 0)
+                copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        return copy < 0 ? -errno : copy;
+}
+
+/* Opens the file again, read-only, so that reading does not move the position that the caller's process shares with us.
+ */
+static int open_file(const ProbeSpec *spec, ProbeSummary *ret, int *ret_fd)
+{
+        ProbeSummary summary = { 0 };
+        struct stat st;
+        uint64_t size;
+        int r;
+
+        if (fstat(spec->fd, &st) < 0)
+                return -errno;
+        r = file_size(spec->fd, &st, &size);
+        if (r < 0)
+                return r;
+        if (spec->offset >= size || spec->size > size - spec->offset)
+                return -ENODATA;
+        summary.size = spec->size ? spec->size : size - spec->offset;
+        if (S_ISREG(st.st_mode)) {
+                summary.file_device = st.st_dev;
+                summary.file_inode = st.st_ino;
+        }
+        r = open_again(spec->fd);
+        if (r < 0)
+                return r;
+        *ret = summary;
+        *ret_fd = r;
+        return 0;
+}
+
+/* ---- Reading ---- */
+
+static void blkid_probep(blkid_probe *probe)
+{
+        if (*probe)
+                blkid_free_probe(*probe);
+}
+#define _cleanup_probe_ _cleanup_(blkid_probep)
+
+static int new_probe(int fd, uint64_t offset, uint64_t size, uint32_t sector_size, blkid_probe *ret)
+{
+        _cleanup_probe_ blkid_probe probe = blkid_new_probe();
+
+        if (!probe)
+                return -ENOMEM;
+        errno = 0;
+        if (blkid_probe_set_device(probe, fd, (blkid_loff_t)offset, (blkid_loff_t)size) != 0)
+                return errno_or_else(EIO);
+        if (blkid_probe_set_sectorsize(probe, sector_size) != 0)
+                return -EINVAL;
+        *ret = TAKE_PTR(probe);
+        return 0;
+}
+
+static void copy_value(blkid_probe probe, const char *name, char *buffer, size_t size)
+{
+        const char *value;
+
+        if (blkid_probe_lookup_value(probe, name, &value, NULL) == 0)
+                snprintf(buffer, size, "%s", value);
+}
+
+/* Says what @volume holds, if it can be told. */
+static int read_superblock(int fd, uint64_t base, uint32_t sector_size, ProbeVolume *volume)
+{
+        _cleanup_probe_ blkid_probe probe = NULL;
+        int r = new_probe(fd, base + volume->offset, volume->size, sector_size, &probe);
+
+        if (r < 0)
+                return r;
+        blkid_probe_enable_superblocks(probe, 1);
+        blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_LABELRAW | BLKID_SUBLKS_LABEL | BLKID_SUBLKS_UUID |
+                                                         BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE | BLKID_SUBLKS_VERSION);
+        errno = 0;
+        r = blkid_do_safeprobe(probe);
+        if (r == -2) {
+                volume->ambivalent = true;
+                return 0;
+        }
+        if (r < 0)
+                return errno_or_else(EIO);
+        copy_value(probe, "USAGE", volume->usage, sizeof(volume->usage));
+        copy_value(probe, "TYPE", volume->type, sizeof(volume->type));
+        copy_value(probe, "VERSION", volume->version, sizeof(volume->version));
+        copy_value(probe, "LABEL", volume->label, sizeof(volume->label));
+        copy_value(probe, "UUID", volume->uuid, sizeof(volume->uuid));
+        return 0;
+}
+
+static void copy_text(char *buffer, size_t size, const char *text)
+{
+        snprintf(buffer, size, "%s", strempty(text));
+}
+
+static bool is_extended(int type)
+{
+        return type == 0x05 || type == 0x0f || type == 0x85;
+}
+
+static void read_partition(blkid_partition partition, ProbeVolume *ret)
+{
+        ProbeVolume volume = {
+                .number = (uint32_t)blkid_partition_get_partno(partition),
+                .offset = (uint64_t)blkid_partition_get_start(partition) * 512,
+                .size = (uint64_t)blkid_partition_get_size(partition) * 512,
+        };
+        const char *type = blkid_partition_get_type_string(partition);
+
+        if (type)
+                copy_text(volume.partition_type, sizeof(volume.partition_type), type);
+        else
+                snprintf(volume.partition_type, sizeof(volume.partition_type), "0x%02x",
+                         (unsigned)blkid_partition_get_type(partition));
+        copy_text(volume.partition_name, sizeof(volume.partition_name), blkid_partition_get_name(partition));
+        copy_text(volume.partition_uuid, sizeof(volume.partition_uuid), blkid_partition_get_uuid(partition));
+        *ret = volume;
+}
+
+/* Lists the partitions behind what @volumes holds already. */
+static int read_table(int fd, uint64_t base, ProbeSummary *summary, ProbeVolume *volumes)
+{
+        _cleanup_probe_ blkid_probe probe = NULL;
+        blkid_partlist list;
+        blkid_parttable table;
+        int r = new_probe(fd, base, summary->size, summary->sector_size, &probe);
+
+        if (r < 0)
+                return r;
+        blkid_probe_enable_partitions(probe, 1);
+        list = blkid_probe_get_partitions(probe);
+        table = list ? blkid_partlist_get_table(list) : NULL;
+        if (!table)
+                return 0;
+        copy_text(summary->table, sizeof(summary->table), blkid_parttable_get_type(table));
+        for (int i = 0; i < blkid_partlist_numof_partitions(list) && summary->n_volumes < PROBE_VOLUMES_MAX; i++) {
+                blkid_partition partition = blkid_partlist_get_partition(list, i);
+
+                if (!is_extended(blkid_partition_get_type(partition)) && blkid_partition_get_size(partition) > 0)
+                        read_partition(partition, &volumes[summary->n_volumes++]);
+        }
+        return 0;
+}
+
+/* A GPT says in which sector size it was written by where its header is. 0: there is none. */
+static int find_gpt_sector_size(int fd, uint64_t base, uint32_t *ret)
+{
+        static const char magic[8] = { 'E', 'F', 'I', ' ', 'P', 'A', 'R', 'T' };
+
+        *ret = 0;
+        for (size_t i = 0; i < ELEMENTSOF(sector_sizes); i++) {
+                char header[sizeof(magic)];
+
+                if (pread(fd, header, sizeof(header), (off_t)(base + sector_sizes[i])) != sizeof(header) ||
+                    memcmp(header, magic, sizeof(magic)) != 0)
+                        continue;
+                if (*ret)
+                        return -ENOTUNIQ;
+                *ret = sector_sizes[i];
+        }
+        return 0;
+}
+
+static bool inside(const ProbeSummary *summary, const ProbeVolume *volume)
+{
+        return volume->offset < summary->size && volume->size <= summary->size - volume->offset;
+}
+
+/* How many of the partitions, were the table written in sectors of @sector_size, would hold something. */
+static int count_recognised(int fd, uint64_t base, uint64_t size, uint32_t sector_size, ProbeVolume *scratch)
+{
+        ProbeSummary summary = { .size = size, .sector_size = sector_size };
+        int n = 0, r = read_table(fd, base, &summary, scratch);
+
+        for (uint32_t i = 0; r >= 0 && i < summary.n_volumes; i++) {
+                if (!inside(&summary, &scratch[i]))
+                        return 0;
+                r = read_superblock(fd, base, sector_size, &scratch[i]);
+                n += r >= 0 && scratch[i].usage[0];
+        }
+        return r < 0 ? r : n;
+}
+
+/*
+ * An MBR does not say. One of a disk with 4096-byte sectors has its partitions
+ * eight times too low when it is read with 512: if nothing is found there, but
+ * something is in the other reading, that is the right one.
+ */
+static int find_sector_size(int fd, uint64_t base, uint64_t size, ProbeVolume *scratch, uint32_t *ret)
+{
+        int r = find_gpt_sector_size(fd, base, ret);
+
+        if (r < 0 || *ret)
+                return r;
+        *ret = 512;
+        if (size % 4096 != 0 || count_recognised(fd, base, size, 512, scratch) != 0)
+                return 0;
+        if (count_recognised(fd, base, size, 4096, scratch) > 0)
+                *ret = 4096;
+        return 0;
+}
+
+static bool may_be_hybrid(const ProbeVolume *whole)
+{
+        return !streq(whole->usage, "filesystem") || streq(whole->type, "iso9660") || streq(whole->type, "udf");
+}
+
+static int read_image(const ProbeSpec *spec, int fd, ProbeSummary *summary, ProbeVolume *volumes)
+{
+        ProbeVolume whole = { .size = summary->size };
+        int r;
+
+        r = read_superblock(fd, spec->offset, 512, &whole);
+        if (r < 0)
+                return r;
+        summary->sector_size = spec->sector_size ? spec->sector_size : 512;
+        summary->n_volumes = 0;
+        if (spec->partition_scan && may_be_hybrid(&whole)) {
+                if (!spec->sector_size)
+                        r = find_sector_size(fd, spec->offset, summary->size, volumes, &summary->sector_size);
+                /* A hybrid ISO may well have tables for both; it is usable without either. */
+                if (r == -ENOTUNIQ && streq(whole.usage, "filesystem")) {
+                        summary->sector_size = 512;
+                        r = 0;
+                }
+                volumes[summary->n_volumes++] = whole;
+                if (r >= 0)
+                        r = read_table(fd, spec->offset, summary, volumes);
+                if (r < 0)
+                        return r;
+                /* What seems to be a RAID member as a whole is one in its last partition. */
+                if (summary->table[0] && !streq(whole.usage, "filesystem")) {
+                        memmove(volumes, volumes + 1, sizeof(*volumes) * --summary->n_volumes);
+                }
+        } else
+                volumes[summary->n_volumes++] = whole;
+        for (uint32_t i = 0; i < summary->n_volumes; i++) {
+                if (volumes[i].number == 0 || !inside(summary, &volumes[i]))
+                        continue;
+                r = read_superblock(fd, spec->offset, summary->sector_size, &volumes[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int probe_run(const ProbeSpec *spec, void **ret_data, size_t *ret_size)
+{
+        struct {
+                ProbeSummary summary;
+                ProbeVolume volumes[PROBE_VOLUMES_MAX];
+        } *answer = calloc(1, sizeof(*answer));
+        int fd, r;
+
+        /* Nothing is freed or closed here: the child ends. */
+        if (!answer)
+                return -ENOMEM;
+        r = open_file(spec, &answer->summary, &fd);
+        if (r >= 0)
+                r = probe_enter_sandbox();
+        if (r >= 0)
+                r = read_image(spec, fd, &answer->summary, answer->volumes);
+        if (r < 0)
+                return r;
+        *ret_data = answer;
+        *ret_size = sizeof(answer->summary) + answer->summary.n_volumes * sizeof(ProbeVolume);
+        return 0;
+}
+
+/* ---- The answer, in the parent ---- */
+
+static bool terminated(const char *text, size_t size)
+{
+        return memchr(text, 0, size);
+}
+
+static bool volume_is_sane(const ProbeSummary *summary, const ProbeVolume *volume)
+{
+        return volume->number <= INT32_MAX && volume->size > 0 && volume->offset <= INT64_MAX &&
+               volume->size <= INT64_MAX - volume->offset &&
+               (volume->number > 0 || (volume->offset == 0 && volume->size == summary->size)) &&
+               terminated(volume->usage, sizeof(volume->usage)) && terminated(volume->type, sizeof(volume->type)) &&
+               terminated(volume->version, sizeof(volume->version)) &&
+               terminated(volume->label, sizeof(volume->label)) && terminated(volume->uuid, sizeof(volume->uuid)) &&
+               terminated(volume->partition_type, sizeof(volume->partition_type)) &&
+               terminated(volume->partition_name, sizeof(volume->partition_name)) &&
+               terminated(volume->partition_uuid, sizeof(volume->partition_uuid));
+}
+
+static bool summary_is_sane(const ProbeSummary *summary)
+{
+        bool sector_size_known = false;
+
+        for (size_t i = 0; i < ELEMENTSOF(sector_sizes); i++)
+                sector_size_known |= summary->sector_size == sector_sizes[i];
+        return sector_size_known && summary->size > 0 && summary->size <= INT64_MAX &&
+               summary->n_volumes <= PROBE_VOLUMES_MAX && terminated(summary->table, sizeof(summary->table));
+}
+
+int probe_parse(const void *data, size_t size, ProbeSummary *ret, ProbeVolume **ret_volumes)
+{
+        _cleanup_free_ ProbeVolume *volumes = NULL;
+        ProbeSummary summary;
+
+        if (size < sizeof(summary))
+                return -EBADMSG;
+        memcpy(&summary, data, sizeof(summary));
+        if (!summary_is_sane(&summary) || size != sizeof(summary) + summary.n_volumes * sizeof(*volumes))
+                return -EBADMSG;
+        volumes = calloc(summary.n_volumes + 1, sizeof(*volumes));
+        if (!volumes)
+                return -ENOMEM;
+        memcpy(volumes, (const char *)data + sizeof(summary), summary.n_volumes * sizeof(*volumes));
+        for (uint32_t i = 0; i < summary.n_volumes; i++) {
+                if (!volume_is_sane(&summary, &volumes[i]))
+                        return -EBADMSG;
+                for (uint32_t j = 0; j < i; j++)
+                        if (volumes[j].number == volumes[i].number)
+                                return -EBADMSG;
+        }
+        *ret = summary;
+        *ret_volumes = TAKE_PTR(volumes);
+        return 0;
+}

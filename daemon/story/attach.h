@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The story of attaching a file: from an open descriptor to mounted file systems. */
+#pragma once
+
+#include "mechanism/loop.h"
+#include "story/mounting.h"
+#include "story/story.h"
+
+typedef struct AttachRequest {
+        int file_fd;        /* owned */
+        char *backing_file; /* raw bytes, for display and names */
+        bool read_only;
+        bool partition_scan;
+        bool mount;
+        bool settle;
+        int auto_detach;      /* < 0: if something was mounted */
+        uint64_t offset;      /* bytes */
+        uint64_t size;        /* bytes; 0: to the end */
+        uint32_t sector_size; /* bytes; 0: to be found out */
+        LoopDirectIO direct_io;
+        MountWish wish;
+        uint32_t *volumes; /* to mount; none: all that can be */
+        size_t n_volumes;
+} AttachRequest;
+
+void attach_request_done(AttachRequest *request);
+
+/* Takes the contents of @request over, also on failure. As story_start(). *ret: valid until @done was called. */
+int attach_start(Service *service, const Caller *caller, AttachRequest *request, StoryDone done, void *userdata,
+                 Story **ret);
+
+/* In @done, without a failure: the image. */
+const Image *attach_get_image(const Story *story);

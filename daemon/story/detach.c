@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Taking away:
+ *
+ *   authorise   the owner needs no permission, others need the administrator's
+ *   lock        no other story is about the same file
+ *   release     a child unmounts, and releases the device
+ *
+ * Taking all away is a story of stories: one for each image.
+ *
+ * There is nothing to undo: the child has put back what it could not finish. And
+ * it goes on when the caller goes away.
+ */
+#include "story/detach.h"
+#include "story/releasing.h"
+
+#define NO_VOLUME UINT32_MAX
+
+typedef struct Detach {
+        Story story;
+        uint64_t image_id; /* looked up again after each wait: somebody else may have been faster */
+        uint32_t volume;   /* NO_VOLUME: the whole image */
+        Releasing *releasing;
+} Detach;
+
+static Detach *detach_of(Story *story)
+{
+        return container_of(story, Detach, story);
+}
+
+static void on_released(int error, JobAnswer *answer, void *userdata)
+{
+        Story *story = userdata;
+        bool gone;
+
+        story->job = NULL;
+        error = releasing_apply(detach_of(story)->releasing, error, answer, &story->failure, &gone);
+        story_resume(story, error);
+}
+
+static bool is_last(const Image *image, const Volume *volume)
+{
+        return image->auto_detach && image_count_mounted(image) == (volume_is_mounted(volume) ? 1 : 0);
+}
+
+static int release(Story *story)
+{
+        Detach *detach = detach_of(story);
+        Image *image = registry_find(story->service->registry, detach->image_id);
+        Volume *volume = NULL;
+        int r;
+
+        if (!image)
+                return 0;
+        if (detach->volume != NO_VOLUME) {
+                volume = image_find_volume(image, detach->volume);
+                if (!volume || !volume_is_mounted(volume))
+                        return story_fail(story, -EINVAL, "volume %u of %s is not mounted", detach->volume,
+                                          image->name);
+        }
+        r = releasing_new(story, image, volume, !volume || is_last(image, volume), &detach->releasing);
+        return r < 0 ? r : releasing_run(detach->releasing, on_released);
+}
+
+static void destroy(Story *story)
+{
+        releasing_free(detach_of(story)->releasing);
+        free(detach_of(story));
+}
+
+static const StoryStep steps[] = {
+        { STAGE_AUTHORISE, story_authorise },
+        { STAGE_LOCK, story_lock },
+        { STAGE_UNMOUNT, release },
+        {},
+};
+
+static const StoryType detach_type = {
+        .name = "detach",
+        .steps = steps,
+        .destroy = destroy,
+        .outlives_caller = true,
+};
+
+static const StoryType unmount_type = {
+        .name = "unmount",
+        .steps = steps,
+        .destroy = destroy,
+        .outlives_caller = true,
+};
+
+static int start(Service *service, const Caller *caller, const StoryType *type, const Image *image, uint32_t volume,
+                 StoryDone done, void *userdata, Story **ret)
+{
+        Detach *detach = calloc(1, sizeof(*detach));
+        int r;
+
+        if (!detach)
+                return -ENOMEM;
+        detach->image_id = image->id;
+        detach->volume = volume;
+        detach->story.owner = image->owner;
+        detach->story.subject = image->name;
+        detach->story.file_device = image->file_device;
+        detach->story.file_inode = image->file_inode;
+        *ret = &detach->story;
+        r = story_start(&detach->story, type, service, caller, done, userdata);
+        if (r < 0)
+                destroy(&detach->story);
+        return r;
+}
+
+int detach_start(Service *service, const Caller *caller, const Image *image, StoryDone done, void *userdata,
+                 Story **ret)
+{
+        return start(service, caller, &detach_type, image, NO_VOLUME, done, userdata, ret);
+}
+
+int unmount_start(Service *service, const Caller *caller, const Volume *volume, StoryDone done, void *userdata,
+                  Story **ret)
+{
+        return start(service, caller, &unmount_type, volume->image, volume->number, done, userdata, ret);
+}
+
+/* ---- All images of a user ---- */
+
+typedef struct DetachAll {
+        Story story;
+        size_t n_pending;
+        bool starting;
+        Failure first;
+} DetachAll;
+
+static DetachAll *detach_all_of(Story *story)
+{
+        return container_of(story, DetachAll, story);
+}
+
+/* Hands the first failure on, if there was one. */
+static int sum_up(DetachAll *all)
+{
+        if (all->first.error >= 0)
+                return 0;
+        failure_done(&all->story.failure);
+        all->story.failure = all->first;
+        all->first = (Failure){ 0 };
+        return all->story.failure.error;
+}
+
+static void on_one_detached(Story *story, const Failure *failure, void *userdata)
+{
+        DetachAll *all = userdata;
+
+        (void)story;
+        if (failure && all->first.error >= 0)
+                failure_set(&all->first, failure->stage, failure->error, failure->detail ? "%s" : NULL,
+                            failure->detail);
+        if (--all->n_pending == 0 && !all->starting)
+                story_resume(&all->story, sum_up(all));
+}
+
+static int release_all(Story *story)
+{
+        DetachAll *all = detach_all_of(story);
+        Caller caller = { .uid = story->caller.uid };
+        Image *image;
+
+        all->starting = true;
+        /* From the end: those that go at once do not move the others. */
+        for (size_t i = registry_count(story->service->registry); i > 0; i--) {
+                Story *one;
+
+                image = registry_nth(story->service->registry, i - 1);
+                if (!image || image->owner != story->owner)
+                        continue;
+                all->n_pending++;
+                if (detach_start(story->service, &caller, image, on_one_detached, all, &one) < 0)
+                        all->n_pending--;
+        }
+        all->starting = false;
+        return all->n_pending > 0 ? 1 : sum_up(all);
+}
+
+static void destroy_all(Story *story)
+{
+        failure_done(&detach_all_of(story)->first);
+        free(detach_all_of(story));
+}
+
+static const StoryStep all_steps[] = {
+        { STAGE_AUTHORISE, story_authorise },
+        { STAGE_RELEASE, release_all },
+        {},
+};
+
+static const StoryType all_type = {
+        .name = "detach-all",
+        .steps = all_steps,
+        .destroy = destroy_all,
+        .outlives_caller = true,
+};
+
+int detach_all_start(Service *service, const Caller *caller, StoryDone done, void *userdata, Story **ret)
+{
+        DetachAll *all = calloc(1, sizeof(*all));
+        int r;
+
+        if (!all)
+                return -ENOMEM;
+        all->story.owner = caller->uid;
+        *ret = &all->story;
+        r = story_start(&all->story, &all_type, service, caller, done, userdata);
+        if (r < 0)
+                destroy_all(&all->story);
+        return r;
+}

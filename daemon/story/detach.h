@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The stories of taking away: detaching an image, unmounting a volume. */
+#pragma once
+
+#include "story/story.h"
+
+/* All as story_start(); *ret: valid until @done was called. */
+int detach_start(Service *service, const Caller *caller, const Image *image, StoryDone done, void *userdata,
+                 Story **ret);
+
+/* All images of the caller; fails with the first failure, behind the last of them. */
+int detach_all_start(Service *service, const Caller *caller, StoryDone done, void *userdata, Story **ret);
+
+/* With auto-detach, the image goes with its last mounted volume. */
+int unmount_start(Service *service, const Caller *caller, const Volume *volume, StoryDone done, void *userdata,
+                  Story **ret);

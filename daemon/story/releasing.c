@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The child that unmounts and releases.
+ *
+ * Before the first of several volumes is unmounted, a detached copy of each is
+ * made. If one turns out to be in use, the copies of those that are unmounted
+ * already are put back: nobody finds half of an image gone. Only when all are
+ * unmounted are the copies closed, which is when the file systems write back.
+ *
+ * The daemon's descriptor of the loop device moves into the child, because the
+ * last close of it writes back too. It comes back if the device is not released.
+ */
+#include <fcntl.h>
+
+#include "base/text.h"
+#include "mechanism/fdstore.h"
+#include "mechanism/holders.h"
+#include "mechanism/loop.h"
+#include "mechanism/mount-point.h"
+#include "mechanism/mount.h"
+#include "model/record.h"
+#include "story/releasing.h"
+
+/* How long a device may be held by those who look at it only for a moment, as udev does. */
+#define RELEASE_GRACE_USEC (3 * USEC_PER_SEC)
+/* Writing back what was written to an image takes as long as it takes; a kernel that hangs takes longer. */
+#define WRITE_BACK_FACTOR 10U
+#define HOLDERS_MAX 64U
+#define DETAIL_SIZE 512U
+
+typedef struct ReleaseItem {
+        Volume *volume;
+        uint64_t mount_id; /* 0: whatever is there, of a mount that was not finished */
+        bool unmounted;    /* in the child */
+        int clone;         /* in the child */
+} ReleaseItem;
+
+struct Releasing {
+        Story *story;
+        Image *image;
+        bool release;
+        ReleaseItem *items;
+        size_t n_items;
+};
+
+typedef struct ReleaseAnswer {
+        int error;
+        Stage stage;
+        char detail[DETAIL_SIZE];
+        /* Behind it: a mount id for each item; 0: unmounted. */
+} ReleaseAnswer;
+
+Releasing *releasing_free(Releasing *releasing)
+{
+        if (!releasing)
+                return NULL;
+        free(releasing->items);
+        free(releasing);
+        return NULL;
+}
+
+int releasing_new(Story *story, Image *image, Volume *only, bool release, Releasing **ret)
+{
+        _cleanup_(releasing_freep) Releasing *releasing = calloc(1, sizeof(*releasing));
+        Volume *volume;
+
+        if (!releasing)
+                return -ENOMEM;
+        releasing->story = story;
+        releasing->image = image;
+        releasing->release = release;
+        releasing->items = calloc(image->n_volumes + 1, sizeof(ReleaseItem));
+        if (!releasing->items)
+                return -ENOMEM;
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume->mount_point && (!only || only == volume))
+                        releasing->items[releasing->n_items++] =
+                                (ReleaseItem){ .volume = volume, .mount_id = volume->mount_id, .clone = -1 };
+        *ret = TAKE_PTR(releasing);
+        return 0;
+}
+
+/* ---- The job's child: unmounting ---- */
+
+static int clone_mount(ReleaseItem *item)
+{
+        int r = 0;
+
+        if (item->mount_id == 0)
+                r = mount_get_id(item->volume->mount_point, &item->mount_id);
+        if (r >= 0)
+                r = mount_clone(item->volume->mount_point, item->mount_id, &item->clone);
+        /* Somebody else has unmounted it: as good as done. */
+        if (r == -ESTALE || r == -ENOENT) {
+                item->unmounted = true;
+                return 0;
+        }
+        return r;
+}
+
+static int put_back(ReleaseItem *item)
+{
+        _cleanup_free_ char *parent = strdup(item->volume->mount_point);
+        _cleanup_close_ int parent_fd = -1;
+        char *name = parent ? strrchr(parent, '/') : NULL;
+
+        if (!name)
+                return -ENOMEM;
+        *name++ = 0;
+        parent_fd = open(parent, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (parent_fd < 0)
+                return -errno;
+        return mount_attach(item->clone, parent_fd, name, &item->mount_id);
+}
+
+static void put_all_back(Releasing *releasing)
+{
+        for (size_t i = 0; i < releasing->n_items; i++) {
+                ReleaseItem *item = &releasing->items[i];
+
+                if (item->unmounted && item->clone >= 0 && put_back(item) >= 0)
+                        item->unmounted = false;
+        }
+}
+
+static int unmount_all(Releasing *releasing, size_t *ret_failed)
+{
+        for (size_t i = 0; i < releasing->n_items; i++) {
+                ReleaseItem *item = &releasing->items[i];
+                int r = clone_mount(item);
+
+                if (r >= 0 && !item->unmounted)
+                        r = mount_detach(item->volume->mount_point, item->mount_id);
+                if (r < 0 && r != -ESTALE) {
+                        *ret_failed = i;
+                        return r;
+                }
+                item->unmounted = true;
+        }
+        return 0;
+}
+
+/* The file systems write back here. */
+static void drop_clones(Releasing *releasing)
+{
+        for (size_t i = 0; i < releasing->n_items; i++) {
+                ReleaseItem *item = &releasing->items[i];
+
+                item->clone = safe_close(item->clone);
+                if (item->unmounted)
+                        (void)mount_utab_remove(item->volume->mount_point);
+        }
+}
+
+/* ---- The job's child: who holds it? ---- */
+
+static void describe_holders(const Releasing *releasing, uint64_t mount_id, ReleaseAnswer *answer)
+{
+        const Image *image = releasing->image;
+        _cleanup_free_ dev_t *devices = calloc(image->n_volumes + 1, sizeof(dev_t));
+        _cleanup_free_ Holder *holders = NULL;
+        _cleanup_free_ char *who = NULL;
+        size_t n_holders = 0, n_devices = 0;
+        Volume *volume;
+
+        if (!devices)
+                return;
+        if (mount_id == 0) {
+                devices[n_devices++] = image->devnum;
+                IMAGE_FOREACH_VOLUME (volume, image)
+                        if (volume->devnum != 0)
+                                devices[n_devices++] = volume->devnum;
+        }
+        if (holders_find(&mount_id, mount_id ? 1 : 0, devices, n_devices, HOLDERS_MAX, &holders, &n_holders) >= 0 &&
+            n_holders > 0)
+                who = holders_describe(holders, n_holders, releasing->story->caller.uid);
+        if (who)
+                snprintf(answer->detail, sizeof(answer->detail), "it is in use by %s", who);
+        else if (mount_id == 0)
+                snprintf(answer->detail, sizeof(answer->detail),
+                         "the device is in use: by the kernel, by a mount elsewhere or in another mount namespace");
+        else
+                snprintf(answer->detail, sizeof(answer->detail),
+                         "something is mounted below it, or the kernel uses it");
+}
+
+/* ---- The job's child: the whole ---- */
+
+static int release_device(const Releasing *releasing, int fd)
+{
+        const Image *image = releasing->image;
+
+        if (fd < 0) {
+                int r = loop_open(image->loop_number, image->devnum, image->diskseq, O_RDONLY, &fd);
+
+                if (r < 0)
+                        return r == -ESTALE ? 0 : r;
+        }
+        return loop_release(fd, image->loop_number, image->diskseq, RELEASE_GRACE_USEC);
+}
+
+static int send_answer(int channel, const Releasing *releasing, const ReleaseAnswer *answer, int fd)
+{
+        size_t size = sizeof(*answer) + releasing->n_items * sizeof(uint64_t);
+        _cleanup_free_ char *data = calloc(1, size);
+        uint64_t *ids;
+
+        if (!data)
+                return -ENOMEM;
+        memcpy(data, answer, sizeof(*answer));
+        ids = (uint64_t *)(data + sizeof(*answer));
+        for (size_t i = 0; i < releasing->n_items; i++)
+                ids[i] = releasing->items[i].unmounted ? 0 : releasing->items[i].mount_id;
+        return job_answer(channel, data, size, &fd, fd >= 0 ? 1 : 0);
+}
+
+static int run_release(int channel, const void *parameters)
+{
+        Releasing *releasing = *(Releasing *const *)parameters;
+        int fd = releasing->image->fd;
+        ReleaseAnswer answer = { .stage = STAGE_UNMOUNT };
+        size_t failed = 0;
+
+        answer.error = unmount_all(releasing, &failed);
+        if (answer.error < 0) {
+                put_all_back(releasing);
+                if (answer.error == -EBUSY)
+                        describe_holders(releasing, releasing->items[failed].mount_id, &answer);
+        }
+        drop_clones(releasing);
+        if (answer.error >= 0 && releasing->release) {
+                answer.stage = STAGE_RELEASE;
+                answer.error = release_device(releasing, fd);
+                fd = -1;
+                if (answer.error == -EBUSY)
+                        describe_holders(releasing, 0, &answer);
+        }
+        return send_answer(channel, releasing, &answer, fd);
+}
+
+int releasing_run(Releasing *releasing, JobDone done)
+{
+        Image *image = releasing->image;
+        uint64_t timeout_usec = releasing->story->service->config->job_timeout_usec;
+        JobSpec spec = {
+                .name = "release",
+                .function = run_release,
+                .parameters = &releasing,
+                .fds = { image->fd },
+                .n_fds = image->fd >= 0,
+                .n_given = image->fd >= 0,
+                .timeout_usec = image->read_only ? timeout_usec : timeout_usec * WRITE_BACK_FACTOR,
+        };
+        int r;
+
+        /* The service manager's copy would keep the device open. */
+        if (releasing->release && image->stored) {
+                fdstore_drop(image->id);
+                image->stored = false;
+        }
+        r = story_run_job(releasing->story, &spec, done);
+        if (r > 0)
+                image->fd = -1;
+        return r;
+}
+
+/* ---- The result, in the daemon ---- */
+
+static void forget_mount(Volume *volume)
+{
+        (void)mount_point_remove(volume->mount_point);
+        free(volume->mount_point);
+        volume->mount_point = NULL;
+        volume->mount_id = 0;
+}
+
+void releasing_forget(Service *service, Image *image)
+{
+        Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume->mount_point)
+                        forget_mount(volume);
+        loop_forget(image->loop_number);
+        record_remove(image->id);
+        if (registry_find(service->registry, image->id) == image)
+                registry_remove(service->registry, image);
+        else
+                image_free(image);
+}
+
+static void apply_ids(Releasing *releasing, const char *ids)
+{
+        Registry *registry = releasing->story->service->registry;
+
+        for (size_t i = 0; i < releasing->n_items; i++) {
+                Volume *volume = releasing->items[i].volume;
+
+                memcpy(&volume->mount_id, ids + i * sizeof(uint64_t), sizeof(uint64_t));
+                if (volume->mount_id != 0)
+                        continue;
+                forget_mount(volume);
+                if (registry_find(registry, releasing->image->id) == releasing->image)
+                        registry_notify(registry, REGISTRY_VOLUME_CHANGED, releasing->image, volume);
+        }
+}
+
+static void set_state(Releasing *releasing, ImageState state)
+{
+        Registry *registry = releasing->story->service->registry;
+        Image *image = releasing->image;
+
+        if (image->state == state || image->state == IMAGE_ATTACHING)
+                return;
+        image->state = state;
+        registry_notify(registry, REGISTRY_IMAGE_CHANGED, image, NULL);
+}
+
+int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure *failure, bool *ret_gone)
+{
+        Image *image = releasing->image;
+        ReleaseAnswer result;
+
+        *ret_gone = false;
+        if (error >= 0 && answer->size != sizeof(result) + releasing->n_items * sizeof(uint64_t))
+                error = -EBADMSG;
+        if (error < 0) {
+                set_state(releasing, IMAGE_STUCK);
+                failure_set(failure, STAGE_RELEASE, error, NULL);
+                return error;
+        }
+        memcpy(&result, answer->data, sizeof(result));
+        result.detail[sizeof(result.detail) - 1] = 0;
+        apply_ids(releasing, (const char *)answer->data + sizeof(result));
+        if (answer->n_fds > 0) {
+                image->fd = answer->fds[0];
+                answer->fds[0] = -1;
+        }
+        if (result.error >= 0 && releasing->release) {
+                releasing_forget(releasing->story->service, image);
+                *ret_gone = true;
+                return 0;
+        }
+        set_state(releasing, result.stage == STAGE_RELEASE ? IMAGE_DETACHING : IMAGE_ATTACHED);
+        (void)record_write(image);
+        if (result.error < 0)
+                failure_set(failure, result.stage, result.error, result.detail[0] ? "%s" : NULL, result.detail);
+        return result.error;
+}

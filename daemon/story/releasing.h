@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Unmounting volumes and letting a loop device go: what Detach, Unmount,
+ * auto-detach and every rollback have in common. One job; all volumes are
+ * unmounted, or all stay mounted.
+ */
+#pragma once
+
+#include "story/story.h"
+
+typedef struct Releasing Releasing;
+
+Releasing *releasing_free(Releasing *releasing);
+DEFINE_CLEANUP(Releasing *, releasing_free)
+
+/*
+ * @only: the volume to unmount; NULL: all that have a mount point. @release: the
+ * loop device is released behind them.
+ */
+int releasing_new(Story *story, Image *image, Volume *only, bool release, Releasing **ret);
+
+/* Starts the job. */
+int releasing_run(Releasing *releasing, JobDone done);
+
+/*
+ * Takes the result over: mount points, records and, if the device is gone, the
+ * image itself, which is freed then: *ret_gone. @error and @answer: as the job
+ * gave them. On failure: the stage and the words for the caller are in @failure,
+ * and what was mounted is.
+ * -EBUSY: @failure says by whom.
+ */
+int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure *failure, bool *ret_gone);
+
+/* Forgets all of an image that is gone: mount points, marker, record, registry; frees it. */
+void releasing_forget(Service *service, Image *image);

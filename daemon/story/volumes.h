@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From what a probe found to the model's volumes: harmless text, names for mount
+ * points, and what stands in the way of mounting each. Pure.
+ */
+#pragma once
+
+#include "mechanism/config.h"
+#include "mechanism/probe.h"
+#include "model/image.h"
+
+/* @file_name: the backing file's, raw bytes; for names where there is no label. -ENOMEM. */
+int volume_from_probe(const ProbeVolume *probed, const char *file_name, Volume **ret);
+
+/* Fills image->volumes, table, size, sector_size and name; the image has no volumes yet. -ENOMEM. */
+int image_from_probe(Image *image, const ProbeSummary *summary, const ProbeVolume *probed, const char *file_name);
+
+/* Says for each volume what is in the way of mounting it. -ENOMEM. */
+int image_find_obstacles(Image *image, const Config *config);
+
+/* Whether what the volume holds, or that it holds nothing, is the same as in @other. */
+bool volume_equals(const Volume *volume, const Volume *other);

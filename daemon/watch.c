@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * - udevd tells of our loop devices and their partitions, and of no others (by
+ *   tag, filtered in the kernel). A writable image may have been repartitioned or
+ *   formatted through its device: it is looked at again. A device that somebody
+ *   held at its detach may be gone now.
+ * - The kernel tells that some mount has changed, not which: our own are compared
+ *   by their mount ids, which asks no file system and reads no table. If one was
+ *   unmounted by somebody else its mount point goes, and with the last one the
+ *   image, if it is to detach by itself.
+ */
+#include <fcntl.h>
+#include <sys/epoll.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "mechanism/loop.h"
+#include "mechanism/mount-point.h"
+#include "mechanism/mount.h"
+#include "mechanism/settle.h"
+#include "model/record.h"
+#include "story/detach.h"
+#include "story/refresh.h"
+#include "story/releasing.h"
+#include "watch.h"
+
+struct Watch {
+        Service *service;
+        sd_device_monitor *monitor;
+        sd_event_source *on_mounts;
+        int mountinfo;
+        bool missed; /* a mount changed while a story about it was under way */
+};
+
+static const Caller own_caller = { 0 };
+
+static void on_story_done(Story *story, const Failure *failure, void *userdata)
+{
+        (void)userdata;
+        if (failure)
+                log_message(LOG_WARNING, "%s of an image failed at stage %s: %s%s%s", story->type->name,
+                            stage_to_string(failure->stage), strerror(-failure->error), failure->detail ? ": " : "",
+                            strempty(failure->detail));
+}
+
+/* ---- udev ---- */
+
+/* "loop3", "loop3p1" */
+static Image *find_image(const Registry *registry, sd_device *device)
+{
+        char number[16];
+        const char *name;
+        uint64_t parsed;
+        size_t length;
+
+        if (sd_device_get_sysname(device, &name) < 0 || strncmp(name, "loop", 4) != 0)
+                return NULL;
+        length = strspn(name + 4, "0123456789");
+        if (length == 0 || length >= sizeof(number))
+                return NULL;
+        memcpy(number, name + 4, length);
+        number[length] = 0;
+        if (text_parse_uint(number, UINT32_MAX, &parsed) < 0)
+                return NULL;
+        return registry_find_by_loop(registry, (unsigned)parsed);
+}
+
+static int on_device(sd_device_monitor *monitor, sd_device *device, void *userdata)
+{
+        Watch *watch = userdata;
+        Service *service = watch->service;
+        Image *image = find_image(service->registry, device);
+        uint64_t seqnum = UINT64_MAX;
+        Story *story;
+
+        (void)monitor;
+        if (!image || story_is_about(service, image))
+                return 0;
+        if (image->state == IMAGE_DETACHING) {
+                if (loop_is_gone(image->loop_number, image->diskseq))
+                        releasing_forget(service, image);
+                return 0;
+        }
+        (void)sd_device_get_seqnum(device, &seqnum);
+        if (image->read_only || seqnum <= image->quiet_until || refresh_is_pending(service, image))
+                return 0;
+        (void)refresh_start(service, &own_caller, image, false, on_story_done, NULL, &story);
+        return 0;
+}
+
+/* ---- Mounts ---- */
+
+static bool is_still_there(const Volume *volume)
+{
+        uint64_t id;
+
+        return mount_get_id(volume->mount_point, &id) >= 0 && id == volume->mount_id;
+}
+
+static void forget_mount(Watch *watch, Volume *volume)
+{
+        (void)mount_point_remove(volume->mount_point);
+        free(volume->mount_point);
+        volume->mount_point = NULL;
+        volume->mount_id = 0;
+        registry_notify(watch->service->registry, REGISTRY_VOLUME_CHANGED, volume->image, volume);
+}
+
+static void check_image(Watch *watch, Image *image)
+{
+        bool changed = false;
+        Volume *volume;
+        Story *story;
+
+        if (image->state == IMAGE_ATTACHING)
+                return;
+        if (story_is_about(watch->service, image)) {
+                watch->missed = true;
+                return;
+        }
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                if (!volume_is_mounted(volume) || is_still_there(volume))
+                        continue;
+                forget_mount(watch, volume);
+                changed = true;
+        }
+        if (!changed)
+                return;
+        (void)record_write(image);
+        if (image->auto_detach && image_count_mounted(image) == 0)
+                (void)detach_start(watch->service, &own_caller, image, on_story_done, NULL, &story);
+}
+
+static void check_mounts(Watch *watch)
+{
+        watch->missed = false;
+        /* From the end: an image that goes does not move the others. */
+        for (size_t i = registry_count(watch->service->registry); i > 0; i--) {
+                Image *image = registry_nth(watch->service->registry, i - 1);
+
+                if (image)
+                        check_image(watch, image);
+        }
+}
+
+void watch_story_ended(Watch *watch)
+{
+        if (watch->missed)
+                check_mounts(watch);
+}
+
+static int on_mounts(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+        (void)source, (void)fd, (void)events;
+        check_mounts(userdata);
+        return 0;
+}
+
+/* ---- */
+
+Watch *watch_free(Watch *watch)
+{
+        if (!watch)
+                return NULL;
+        sd_device_monitor_unref(watch->monitor);
+        sd_event_source_disable_unref(watch->on_mounts);
+        safe_close(watch->mountinfo);
+        free(watch);
+        return NULL;
+}
+
+int watch_new(Service *service, Watch **ret)
+{
+        _cleanup_(watch_freep) Watch *watch = calloc(1, sizeof(*watch));
+        int r;
+
+        if (!watch)
+                return -ENOMEM;
+        watch->service = service;
+        watch->mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+        if (watch->mountinfo < 0)
+                return -errno;
+        r = sd_event_add_io(service->event, &watch->on_mounts, watch->mountinfo, EPOLLPRI, on_mounts, watch);
+        if (r >= 0)
+                r = settle_monitor(service->event, on_device, watch, &watch->monitor);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(watch);
+        return 0;
+}

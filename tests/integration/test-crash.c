@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The daemon dies, of SIGKILL, at any point: nothing of it leaks, and the next one
+ * takes over what is mounted, with its owner and options.
+ */
+#include "lib/ground.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#define RECORDS "/run/loopmount/images"
+
+static void kill_and_restart(TestGround *g)
+{
+        test_daemon_kill(g->daemon);
+        test_ground_restart_daemon(g);
+}
+
+/* Everything that the objects say, without what may differ. */
+static char *describe(GDBusConnection *bus)
+{
+        g_autoptr(GString) text = g_string_new(NULL);
+        static const char *const interfaces[] = { IMAGE, VOLUME };
+
+        for (size_t i = 0; i < ELEMENTSOF(interfaces); i++) {
+                g_auto(GStrv) paths = test_objects(bus, interfaces[i]);
+                for (char **path = paths; *path; path++) {
+                        g_autoptr(GVariant) reply = test_call_ok(bus, *path, DBUS_PROPERTIES, "GetAll",
+                                                                 g_variant_new("(s)", interfaces[i]));
+                        g_autoptr(GVariant) all = g_variant_get_child_value(reply, 0);
+                        GVariantIter iter;
+                        const char *name;
+                        GVariant *value;
+
+                        g_variant_iter_init(&iter, all);
+                        while (g_variant_iter_loop(&iter, "{&sv}", &name, &value)) {
+                                g_autofree char *printed = g_variant_print(value, TRUE);
+                                g_string_append_printf(text, "%s %s=%s\n", *path, name, printed);
+                        }
+                }
+        }
+        return g_strdup(text->str);
+}
+
+/* ---- taking over ---- */
+
+static void test_takes_over(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", "THIRD", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image =
+                test_attach_path(g->ann, file, "{'read-only': <false>, 'volumes': <[uint32 1, 3]>}", &mount_points);
+        g_autofree char *before = describe(g->root);
+        g_autoptr(TestSnapshot) state = test_snapshot_take(0);
+
+        (void)userdata;
+        kill_and_restart(g);
+        test_snapshot_wait(state, 0);
+        g_autofree char *after = describe(g->root);
+        g_assert_cmpstr(after, ==, before);
+        test_assert_hello(TEST_ANN, mount_points[0]);
+
+        /* It is still ann's, and still the same image to her. */
+        g_autofree char *again =
+                test_attach_path(g->ann, file, "{'read-only': <false>, 'volumes': <[uint32 1, 3]>}", NULL);
+        g_assert_cmpstr(again, ==, image);
+        g_autoptr(TestCall) stranger = test_simple_call(g->bob, image, IMAGE, "Detach");
+        test_assert_failed(stranger, "NotAuthorized", "*");
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+static void test_takes_over_after_term(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+        g_autofree char *before = describe(g->root);
+
+        (void)userdata;
+        test_daemon_stop(g->daemon);
+        test_ground_restart_daemon(g);
+        g_autofree char *after = describe(g->root);
+        g_assert_cmpstr(after, ==, before);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* What is unmounted later, by anybody, is noticed by the new one as well. */
+static void test_still_watches(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+
+        (void)userdata;
+        kill_and_restart(g);
+        g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
+        test_signals_wait_removed(g->signals, image, IMAGE);
+        test_snapshot_assert(g->before, 0);
+        unlink(file);
+}
+
+/* Nothing was mounted and the one that held the device is dead: it is gone, and so is its record. */
+static void test_nothing_mounted(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+
+        (void)userdata;
+        kill_and_restart(g);
+        g_autoptr(GVariant) state = test_property(g->ann, image, IMAGE, "State");
+        g_assert_null(state);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+}
+
+/* ---- what happens while nobody is there ---- */
+
+static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+
+        (void)userdata;
+        test_daemon_kill(g->daemon);
+        g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
+        test_ground_restart_daemon(g);
+        g_autoptr(GVariant) state = test_property(g->ann, image, IMAGE, "State");
+        g_assert_null(state);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+}
+
+static void test_half_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "dos", labels, TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        struct stat st;
+
+        (void)userdata;
+        test_daemon_kill(g->daemon);
+        g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
+        test_ground_restart_daemon(g);
+        g_autofree char *first = test_mount_point_of(g->ann, image, 1);
+        g_autofree char *second = test_mount_point_of(g->ann, image, 2);
+        g_assert_null(first);
+        g_assert_cmpstr(second, ==, mount_points[1]);
+        g_assert_cmpint(stat(mount_points[0], &st), ==, -1);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* The number of the device is somebody else's by now: nothing of his may be shown or touched. */
+static void test_device_reused_meanwhile(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *other = test_image_ext4("other.img", "OTHER", TEST_BOB);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        g_autofree char *device = test_device_of(g->ann, image);
+
+        (void)userdata;
+        test_daemon_kill(g->daemon);
+        g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
+        test_run("losetup", "--read-only", device, other, NULL);
+        test_run("mount", "-o", "ro", device, mount_points[0], NULL);
+        test_ground_restart_daemon(g);
+        g_auto(GStrv) images = test_objects(g->root, IMAGE);
+        g_assert_cmpuint(g_strv_length(images), ==, 0);
+        test_assert_hello(TEST_ROOT, mount_points[0]);
+        g_assert_cmpuint(test_count_loops(), ==, 1);
+
+        test_run("umount", mount_points[0], NULL);
+        test_run("losetup", "--detach", device, NULL);
+        test_run("rm", "-rf", "/run/media/ann", NULL);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+        unlink(other);
+}
+
+/* ---- what the records say ---- */
+
+static void test_records_are_not_trusted(TestGround *g, gconstpointer userdata)
+{
+        static const char *const nonsense[] = { "", "\n", "nonsense", "id=1\n", "\xff\xff\xff", "[Image]\nid=99\n" };
+
+        (void)userdata;
+        test_daemon_kill(g->daemon);
+        g_assert_cmpint(g_mkdir_with_parents(RECORDS, 0755), ==, 0);
+        for (size_t i = 0; i < ELEMENTSOF(nonsense); i++) {
+                g_autofree char *path = g_strdup_printf(RECORDS "/%zu", 900000 + i);
+                g_assert_true(g_file_set_contents(path, nonsense[i], -1, NULL));
+        }
+        g_assert_true(g_file_set_contents(RECORDS "/not-a-number", "x", -1, NULL));
+        test_ground_restart_daemon(g);
+        g_auto(GStrv) images = test_objects(g->root, IMAGE);
+        g_assert_cmpuint(g_strv_length(images), ==, 0);
+
+        /* And it works. */
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+        test_detach(g->ann, image);
+        unlink(file);
+        unlink(RECORDS "/not-a-number");
+}
+
+/* ---- at any point ---- */
+
+typedef struct Killing {
+        pid_t pid;
+        bool killed;
+} Killing;
+
+static gboolean on_time_to_kill(gpointer userdata)
+{
+        Killing *killing = userdata;
+        kill(killing->pid, SIGKILL);
+        killing->killed = true;
+        return G_SOURCE_REMOVE;
+}
+
+/* Detaches what the new daemon has found; what was not mounted yet must be gone by itself. */
+static void clean_up_after_crash(TestGround *g)
+{
+        g_auto(GStrv) images = test_objects(g->root, IMAGE);
+
+        for (char **image = images; *image; image++) {
+                g_autoptr(TestCall) call = test_simple_call(g->root, *image, IMAGE, "Detach");
+                test_assert_succeeded(call);
+        }
+        test_snapshot_wait(g->before, 0);
+}
+
+static void kill_during(TestGround *g, TestCall *call, unsigned msec)
+{
+        Killing killing = { .pid = g->daemon->pid };
+
+        if (msec == 0)
+                on_time_to_kill(&killing);
+        else
+                g_timeout_add(msec, on_time_to_kill, &killing);
+        test_wait_flag(&killing.killed, "the time to kill");
+        test_daemon_wait_killed(g->daemon);
+        test_call_wait(call);
+        test_ground_restart_daemon(g);
+        clean_up_after_crash(g);
+}
+
+/* From before the first step until after the last one: each millisecond of an attach. */
+#define LONGEST_MSEC 40u
+
+static void test_during_attach(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", "THIRD", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+        _cleanup_close_ int fd = test_open_as(TEST_ANN, file, O_RDONLY);
+        unsigned n_done = 0;
+
+        (void)userdata;
+        for (unsigned msec = 0; msec <= LONGEST_MSEC; msec++) {
+                g_autoptr(TestCall) call = test_attach_start(g->ann, fd, NULL);
+                /* It is on its way: what is flushed has left this process. */
+                g_dbus_connection_flush_sync(g->ann, NULL, NULL);
+                kill_during(g, call, msec);
+                n_done += call->error == NULL;
+        }
+        g_test_message("%u of %u were finished before", n_done, LONGEST_MSEC + 1);
+        unlink(file);
+}
+
+static void test_during_detach(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+
+        (void)userdata;
+        for (unsigned msec = 0; msec <= LONGEST_MSEC; msec += 2) {
+                g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+                g_autoptr(TestCall) call = test_call_start(
+                        g->ann, image, IMAGE, "Detach", g_variant_new_parsed("(@a{sv} {},)"), (TestCallOptions){ 0 });
+                g_dbus_connection_flush_sync(g->ann, NULL, NULL);
+                kill_during(g, call, msec);
+        }
+        unlink(file);
+}
+
+int main(int argc, char **argv)
+{
+        g_test_init(&argc, &argv, NULL);
+        TEST_ADD("/crash/takes-over", NULL, test_takes_over);
+        TEST_ADD("/crash/takes-over/term", NULL, test_takes_over_after_term);
+        TEST_ADD("/crash/still-watches", NULL, test_still_watches);
+        TEST_ADD("/crash/nothing-mounted", NULL, test_nothing_mounted);
+        TEST_ADD("/crash/meanwhile/unmounted", NULL, test_unmounted_meanwhile);
+        TEST_ADD("/crash/meanwhile/half-unmounted", NULL, test_half_unmounted_meanwhile);
+        TEST_ADD("/crash/meanwhile/device-reused", NULL, test_device_reused_meanwhile);
+        TEST_ADD("/crash/records", NULL, test_records_are_not_trusted);
+        TEST_ADD("/crash/during/attach", NULL, test_during_attach);
+        TEST_ADD("/crash/during/detach", NULL, test_during_detach);
+        return g_test_run();
+}

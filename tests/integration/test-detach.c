@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Taking things away: by Detach and Unmount, and behind the daemon's back with
+ * umount(8) and losetup(8). Detach tells the truth: the device is gone, or it says
+ * who holds it.
+ */
+#include "lib/ground.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static const char *const two_labels[] = { "FIRST", "SECOND", NULL };
+
+static bool image_is_gone(gpointer userdata)
+{
+        (void)userdata;
+        return test_count_loops() == 0;
+}
+
+static void assert_gone(TestGround *g, const char *image)
+{
+        test_signals_wait_removed(g->signals, image, IMAGE);
+        /* When it is off the bus there is nothing left of it. */
+        test_snapshot_assert(g->before, 0);
+}
+
+/* ---- busy ---- */
+
+static void assert_busy(const TestCall *call)
+{
+        g_autofree char *pattern = g_strdup_printf("*%d*", getpid());
+        test_assert_failed(call, "Busy", pattern);
+}
+
+static void test_busy(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        g_autofree char *volume = test_volume_path(image, 0);
+        g_autofree char *hello = g_build_filename(mount_points[0], "hello", NULL);
+        int holder = test_open_as(TEST_ANN, hello, O_RDONLY);
+        g_autoptr(TestSnapshot) before = test_snapshot_take(0);
+
+        (void)userdata;
+        /* Root may know who it is. */
+        g_autoptr(TestCall) detach = test_simple_call(g->root, image, IMAGE, "Detach");
+        assert_busy(detach);
+        g_autoptr(TestCall) unmount = test_simple_call(g->root, volume, VOLUME, "Unmount");
+        assert_busy(unmount);
+        g_autoptr(TestCall) own = test_simple_call(g->ann, image, IMAGE, "Detach");
+        test_assert_failed(own, "Busy", "*");
+        test_snapshot_assert(before, 0);
+        test_assert_hello(TEST_ANN, mount_points[0]);
+        g_autofree char *state = test_property_string(g->ann, image, IMAGE, "State");
+        g_assert_cmpstr(state, ==, "attached");
+
+        close(holder);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* A process of ann's own, in the folder: she is told its name and number. */
+static void test_busy_by_own_process(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        const char *argv[] = { "setpriv",
+                               "--reuid=61001",
+                               "--regid=61001",
+                               "--clear-groups",
+                               "sh",
+                               "-c",
+                               "cd \"$0\" && echo && exec cat",
+                               mount_points[0],
+                               NULL };
+        g_autoptr(GError) error = NULL;
+        GPid pid;
+        int in, out;
+        char line;
+
+        (void)userdata;
+        g_spawn_async_with_pipes("/", (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
+                                 &pid, &in, &out, NULL, &error);
+        g_assert_no_error(error);
+        g_assert_cmpint(read(out, &line, 1), ==, 1);
+
+        g_autoptr(TestCall) busy = test_simple_call(g->ann, image, IMAGE, "Detach");
+        g_autofree char *pattern = g_strdup_printf("*(pid %d)*", pid);
+        test_assert_failed(busy, "Busy", pattern);
+        close(in);
+        g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+        close(out);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* One of two is busy: both stay. */
+static void test_half_busy(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", two_labels, TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        g_autoptr(TestSnapshot) before = test_snapshot_take(0);
+
+        (void)userdata;
+        for (unsigned i = 0; i < 2; i++) {
+                int holder = test_open_as(TEST_ANN, mount_points[i], O_RDONLY | O_DIRECTORY);
+                g_autoptr(TestCall) call = test_simple_call(g->root, image, IMAGE, "Detach");
+                assert_busy(call);
+                test_snapshot_assert(before, 0);
+                close(holder);
+        }
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* Somebody has the device itself open: that is said, and it goes when he lets go. */
+static void test_device_held(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+        g_autofree char *device = test_device_of(g->ann, image);
+        int holder = test_open_as(TEST_ROOT, device, O_RDONLY);
+
+        (void)userdata;
+        g_autoptr(TestCall) call = test_simple_call(g->root, image, IMAGE, "Detach");
+        assert_busy(call);
+        g_autofree char *state = test_property_string(g->root, image, IMAGE, "State");
+        g_assert_cmpstr(state, ==, "detaching");
+        close(holder);
+        assert_gone(g, image);
+        unlink(file);
+}
+
+/* ---- by the API ---- */
+
+static void test_last_unmount(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", "dos", two_labels, TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+        g_autofree char *first = test_volume_path(image, 1);
+        g_autofree char *second = test_volume_path(image, 2);
+        g_autoptr(TestCall) one = test_simple_call(g->ann, first, VOLUME, "Unmount");
+
+        (void)userdata;
+        test_assert_succeeded(one);
+        g_assert_cmpuint(test_count_loops(), ==, 1);
+        g_autoptr(TestCall) two = test_simple_call(g->ann, second, VOLUME, "Unmount");
+        test_assert_succeeded(two);
+        /* The reply says that all of it is done. */
+        g_assert_cmpuint(test_count_loops(), ==, 0);
+        assert_gone(g, image);
+        unlink(file);
+}
+
+static void test_stays_if_asked(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'auto-detach': <false>}", NULL);
+        g_autofree char *volume = test_volume_path(image, 0);
+        g_autoptr(TestCall) unmounted = test_simple_call(g->ann, volume, VOLUME, "Unmount");
+
+        (void)userdata;
+        test_assert_succeeded(unmounted);
+        g_assert_cmpuint(test_count_loops(), ==, 1);
+        g_assert_false(test_property_bool(g->ann, image, IMAGE, "AutoDetach"));
+        g_autoptr(GVariant) mounted =
+                test_call_ok(g->ann, volume, VOLUME, "Mount", g_variant_new_parsed("(@a{sv} {},)"));
+        g_assert_nonnull(mounted);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+static void test_detach_all(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *first = test_image_ext4("first.img", "FIRST", TEST_ANN);
+        g_autofree char *second = test_image_ext4("second.img", "SECOND", TEST_ANN);
+        g_autofree char *bobs = test_image_ext4("bobs.img", "BOBS", TEST_BOB);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *one = test_attach_path(g->ann, first, NULL, &mount_points);
+        g_autofree char *two = test_attach_path(g->ann, second, NULL, NULL);
+        g_autofree char *other = test_attach_path(g->bob, bobs, NULL, NULL);
+        int holder = test_open_as(TEST_ANN, mount_points[0], O_RDONLY | O_DIRECTORY);
+
+        (void)userdata;
+        /* The busy one is told of, the other one goes all the same. */
+        g_autoptr(TestCall) some = test_simple_call(g->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_failed(some, "Busy", "*");
+        g_auto(GStrv) left = test_objects(g->root, IMAGE);
+        g_assert_cmpuint(g_strv_length(left), ==, 2);
+        g_assert_false(g_strv_contains((const char *const *)left, two));
+        g_assert_true(g_strv_contains((const char *const *)left, one));
+
+        close(holder);
+        g_autoptr(TestCall) all = test_simple_call(g->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(all);
+        g_auto(GStrv) bobs_only = test_objects(g->root, IMAGE);
+        g_assert_cmpuint(g_strv_length(bobs_only), ==, 1);
+        g_assert_cmpstr(bobs_only[0], ==, other);
+        test_detach(g->bob, other);
+        unlink(first);
+        unlink(second);
+        unlink(bobs);
+}
+
+/* ---- behind its back ---- */
+
+static void unmount_by_root(const char *mount_point, int flags)
+{
+        if (umount2(mount_point, flags | UMOUNT_NOFOLLOW) < 0)
+                g_error("umount %s: %s", mount_point, g_strerror(errno));
+}
+
+static void test_foreign_unmount(TestGround *g, gconstpointer flags)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+
+        unmount_by_root(mount_points[0], GPOINTER_TO_INT(flags));
+        assert_gone(g, image);
+        unlink(file);
+}
+
+static void test_umount(TestGround *g, gconstpointer userdata)
+{
+        (void)userdata;
+        test_foreign_unmount(g, GINT_TO_POINTER(0));
+}
+
+static void test_umount_lazy(TestGround *g, gconstpointer userdata)
+{
+        (void)userdata;
+        test_foreign_unmount(g, GINT_TO_POINTER(MNT_DETACH));
+}
+
+static void test_umount_of_one(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", two_labels, TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        g_autofree char *first = test_volume_path(image, 1);
+        struct stat st;
+
+        (void)userdata;
+        test_signals_clear(g->signals);
+        unmount_by_root(mount_points[0], 0);
+        g_autoptr(GVariant) changed = test_signals_wait_changed(g->signals, first, VOLUME, "MountPoints");
+        g_autofree char *text = g_variant_print(changed, FALSE);
+        g_assert_cmpstr(text, ==, "[]");
+        g_assert_cmpint(stat(mount_points[0], &st), ==, -1);
+        test_assert_hello(TEST_ANN, mount_points[1]);
+
+        unmount_by_root(mount_points[1], 0);
+        assert_gone(g, image);
+        unlink(file);
+}
+
+static void test_umount_without_auto_detach(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, "{'auto-detach': <false>}", &mount_points);
+        g_autofree char *volume = test_volume_path(image, 0);
+        struct stat st;
+
+        (void)userdata;
+        test_signals_clear(g->signals);
+        unmount_by_root(mount_points[0], 0);
+        g_autoptr(GVariant) changed = test_signals_wait_changed(g->signals, volume, VOLUME, "MountPoints");
+        g_assert_cmpuint(g_variant_n_children(changed), ==, 0);
+        g_assert_cmpint(stat(mount_points[0], &st), ==, -1);
+        g_assert_cmpuint(test_count_loops(), ==, 1);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* Root has moved the mount elsewhere: it is still ours, and goes with the image. */
+static void test_losetup_detach(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+        g_autofree char *device = test_device_of(g->ann, image);
+
+        (void)userdata;
+        test_run("losetup", "--detach", device, NULL);
+        assert_gone(g, image);
+        unlink(file);
+}
+
+/* A folder that somebody has put something into, and one of the same name that is not ours, stay. */
+static void test_mount_point_is_not_ours(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *other = test_image_ext4("other.img", "OTHER", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL, numbered = NULL;
+        g_autofree char *keep = test_attach_path(g->ann, other, NULL, NULL);
+        struct stat st;
+
+        (void)userdata;
+        g_assert_cmpint(mkdir("/run/media/ann/LABEL", 0755), ==, 0);
+        g_assert_cmpint(mkdir("/run/media/ann/LABEL/something", 0755), ==, 0);
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &numbered);
+        g_assert_cmpstr(numbered[0], ==, "/run/media/ann/LABEL 2");
+        test_detach(g->ann, image);
+        g_assert_cmpint(stat("/run/media/ann/LABEL/something", &st), ==, 0);
+        test_run("rm", "-r", "/run/media/ann/LABEL", NULL);
+        test_detach(g->ann, keep);
+        unlink(file);
+        unlink(other);
+}
+
+/* Something else is mounted on top of ours: that is no reason to unmount it, or to lie about it. */
+static void test_mounted_over(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+
+        (void)userdata;
+        g_assert_cmpint(mount("tmpfs", mount_points[0], "tmpfs", 0, NULL), ==, 0);
+        g_autoptr(TestCall) call = test_simple_call(g->ann, image, IMAGE, "Detach");
+        test_assert_failed(call, "Busy", "*");
+        unmount_by_root(mount_points[0], 0);
+        test_assert_hello(TEST_ANN, mount_points[0]);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* The file system is mounted a second time, elsewhere, by root. */
+static void test_mounted_twice(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        g_autofree char *elsewhere = test_folder("elsewhere");
+
+        (void)userdata;
+        g_assert_cmpint(mount(mount_points[0], elsewhere, NULL, MS_BIND, NULL), ==, 0);
+        g_autoptr(TestCall) call = test_simple_call(g->ann, image, IMAGE, "Detach");
+        test_assert_failed(call, "Busy", "*");
+        test_assert_hello(TEST_ROOT, elsewhere);
+        unmount_by_root(elsewhere, 0);
+        /* It was unmounted where the daemon had mounted it, or it was not: either way it can go now. */
+        g_auto(GStrv) images = test_objects(g->root, IMAGE);
+        if (g_strv_length(images) > 0) {
+                g_autoptr(TestCall) again = test_simple_call(g->ann, image, IMAGE, "Detach");
+                if (again->error)
+                        assert_gone(g, image);
+        }
+        test_wait_quiet(image_is_gone, NULL, "the loop device to go");
+        rmdir(elsewhere);
+        unlink(file);
+}
+
+/* ---- others' devices ---- */
+
+static void test_others_devices(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        const char *argv[] = { "losetup", "--find", "--show", "--read-only", file, NULL };
+        g_autofree char *device = NULL;
+
+        (void)userdata;
+        g_assert_cmpint(test_run_as(TEST_ROOT, argv, &device, NULL), ==, 0);
+        g_strchomp(device);
+        g_auto(GStrv) images = test_objects(g->root, IMAGE);
+        g_assert_cmpuint(g_strv_length(images), ==, 0);
+
+        /* The same file, attached by others: none of our business either. */
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+        g_autofree char *ours = test_device_of(g->ann, image);
+        g_assert_cmpstr(ours, !=, device);
+        g_autoptr(TestCall) all = test_simple_call(g->root, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(all);
+        test_daemon_stop(g->daemon);
+        test_ground_restart_daemon(g);
+        g_assert_cmpuint(test_count_loops(), >=, 1);
+        g_auto(GStrv) after = test_objects(g->ann, IMAGE);
+        if (g_strv_length(after) > 0)
+                test_detach(g->ann, after[0]);
+        g_assert_cmpuint(test_count_loops(), ==, 1);
+        test_run("losetup", "--detach", device, NULL);
+        test_wait_quiet(image_is_gone, NULL, "the device of others to go");
+        unlink(file);
+}
+
+int main(int argc, char **argv)
+{
+        g_test_init(&argc, &argv, NULL);
+        TEST_ADD("/detach/busy/file", NULL, test_busy);
+        TEST_ADD("/detach/busy/own-process", NULL, test_busy_by_own_process);
+        TEST_ADD("/detach/busy/half", NULL, test_half_busy);
+        TEST_ADD("/detach/busy/device", NULL, test_device_held);
+        TEST_ADD("/detach/busy/mounted-over", NULL, test_mounted_over);
+        TEST_ADD("/detach/busy/mounted-twice", NULL, test_mounted_twice);
+        TEST_ADD("/detach/unmount/last", NULL, test_last_unmount);
+        TEST_ADD("/detach/unmount/stays", NULL, test_stays_if_asked);
+        TEST_ADD("/detach/all", NULL, test_detach_all);
+        TEST_ADD("/detach/foreign/umount", NULL, test_umount);
+        TEST_ADD("/detach/foreign/umount-lazy", NULL, test_umount_lazy);
+        TEST_ADD("/detach/foreign/umount-of-one", NULL, test_umount_of_one);
+        TEST_ADD("/detach/foreign/umount-stays", NULL, test_umount_without_auto_detach);
+        TEST_ADD("/detach/foreign/losetup", NULL, test_losetup_detach);
+        TEST_ADD("/detach/foreign/folder", NULL, test_mount_point_is_not_ours);
+        TEST_ADD("/detach/foreign/devices", NULL, test_others_devices);
+        return g_test_run();
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The end of the daemon and the owner of its name are watched from the first
+ * moment: a daemon that dies in the middle of a test ends the test at once.
+ */
+#include "lib/daemon.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "lib/bus.h"
+#include "lib/wait.h"
+
+#define CONFIGURATION "/run/loopmount.conf.d/50-test.conf"
+
+static void configure(const char *text)
+{
+        g_autoptr(GError) error = NULL;
+
+        g_mkdir_with_parents("/run/loopmount.conf.d", 0755);
+        g_file_set_contents(CONFIGURATION, text ? text : "# nothing\n", -1, &error);
+        g_assert_no_error(error);
+}
+
+static void on_end(GPid pid, int status, gpointer userdata)
+{
+        TestDaemon *daemon = userdata;
+
+        (void)pid;
+        daemon->gone = true;
+        daemon->status = status;
+        daemon->watch = 0;
+}
+
+static void on_name(GDBusConnection *bus, const char *name, const char *owner, gpointer userdata)
+{
+        (void)bus;
+        (void)name;
+        (void)owner;
+        ((TestDaemon *)userdata)->has_name = true;
+}
+
+static void on_no_name(GDBusConnection *bus, const char *name, gpointer userdata)
+{
+        (void)bus;
+        (void)name;
+        ((TestDaemon *)userdata)->has_name = false;
+}
+
+static bool is_up_or_gone(gpointer userdata)
+{
+        const TestDaemon *daemon = userdata;
+        return daemon->has_name || daemon->gone;
+}
+
+static pid_t spawn(const char *const *environment)
+{
+        const char *program = g_getenv("LOOPMOUNTD");
+        if (!program)
+                g_error("LOOPMOUNTD is not set: the daemon to be tested");
+
+        const char *argv[] = { program, NULL };
+        g_auto(GStrv) envp = g_get_environ();
+        for (; environment && *environment; environment++) {
+                g_auto(GStrv) pair = g_strsplit(*environment, "=", 2);
+                envp = g_environ_setenv(envp, pair[0], pair[1], TRUE);
+        }
+        g_autoptr(GError) error = NULL;
+        GPid pid;
+        g_spawn_async("/", (char **)argv, envp, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid, &error);
+        g_assert_no_error(error);
+        return pid;
+}
+
+static TestDaemon *start(const char *const *environment)
+{
+        TestDaemon *daemon = g_new0(TestDaemon, 1);
+
+        daemon->bus = test_connect_as(TEST_ROOT);
+        daemon->pid = spawn(environment);
+        daemon->watch = g_child_watch_add(daemon->pid, on_end, daemon);
+        daemon->name_watch = g_bus_watch_name_on_connection(daemon->bus, BUS_NAME, G_BUS_NAME_WATCHER_FLAGS_NONE,
+                                                            on_name, on_no_name, daemon, NULL);
+        test_wait(is_up_or_gone, daemon, "the daemon to take its bus name");
+        if (daemon->gone)
+                g_error("the daemon ended at its start, with status 0x%x", (unsigned)daemon->status);
+        return daemon;
+}
+
+TestDaemon *test_daemon_start_with(const char *configuration, const char *const *environment)
+{
+        configure(configuration);
+        return start(environment);
+}
+
+TestDaemon *test_daemon_start_again(void)
+{
+        return start(NULL);
+}
+
+TestDaemon *test_daemon_start(const char *configuration)
+{
+        return test_daemon_start_with(configuration, NULL);
+}
+
+static bool is_gone(gpointer userdata)
+{
+        const TestDaemon *daemon = userdata;
+        return daemon->gone && !daemon->has_name;
+}
+
+/* Waits for its end; gives the status. */
+static int reap(TestDaemon *daemon, const char *what)
+{
+        test_wait(is_gone, daemon, what);
+        int status = daemon->status;
+
+        g_bus_unwatch_name(daemon->name_watch);
+        test_dispatch();
+        g_dbus_connection_close_sync(daemon->bus, NULL, NULL);
+        g_object_unref(daemon->bus);
+        g_free(daemon);
+        return status;
+}
+
+static void assert_clean(int status)
+{
+        if (WIFSIGNALED(status))
+                g_error("the daemon was ended by signal %d", WTERMSIG(status));
+        g_assert_cmpint(WEXITSTATUS(status), ==, 0);
+}
+
+TestDaemon *test_daemon_stop(TestDaemon *daemon)
+{
+        kill(daemon->pid, SIGTERM);
+        assert_clean(reap(daemon, "the daemon to end at SIGTERM"));
+        return NULL;
+}
+
+TestDaemon *test_daemon_kill(TestDaemon *daemon)
+{
+        g_assert_false(daemon->gone);
+        kill(daemon->pid, SIGKILL);
+        return test_daemon_wait_killed(daemon);
+}
+
+TestDaemon *test_daemon_wait_killed(TestDaemon *daemon)
+{
+        int status = reap(daemon, "the daemon to die of SIGKILL");
+        g_assert_true(WIFSIGNALED(status));
+        g_assert_cmpint(WTERMSIG(status), ==, SIGKILL);
+        return NULL;
+}
+
+TestDaemon *test_daemon_wait_end(TestDaemon *daemon)
+{
+        assert_clean(reap(daemon, "the daemon to leave by itself"));
+        return NULL;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A FUSE file system with one file in it, "image", which shows a file of ours;
+ * and which can be made to keep silent, as a server on a broken network does.
+ */
+#pragma once
+
+#include "lib/user.h"
+
+typedef struct TestFuseFile TestFuseFile;
+
+/*
+ * Mounts it, as @uid's, in a new folder @name of the run's folder. @others: users
+ * other than @uid, root too, may look at it (allow_other).
+ */
+TestFuseFile *test_fuse_file_start(const char *name, const char *backing, uid_t uid, bool others);
+
+/* The path of the file. */
+const char *test_fuse_file_path(const TestFuseFile *fuse);
+
+/*
+ * From now on reads get no answer: who reads is stuck in the kernel, and SIGKILL
+ * does not help. Reads up to @offset bytes of the file are still answered.
+ */
+void test_fuse_file_silence(TestFuseFile *fuse, uint64_t offset);
+
+/* Whether a read is waiting; for test_wait_quiet(). @userdata: the TestFuseFile. */
+bool test_fuse_file_has_stuck(gpointer userdata);
+
+/* Answers again, also what is waiting. */
+void test_fuse_file_resume(TestFuseFile *fuse);
+
+/* Ends the server, with an error for whatever is waiting, and unmounts. */
+TestFuseFile *test_fuse_file_stop(TestFuseFile *fuse);

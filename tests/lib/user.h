@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The users of the namespaces harness, and doing single things as one of them
+ * without a process of its own: Linux has credentials per thread, and both the
+ * opening of a file and connect(2) look at those of the calling thread.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "lib/base.h"
+
+#define TEST_ROOT ((uid_t)0)
+#define TEST_ANN ((uid_t)61001)
+#define TEST_BOB ((uid_t)61002)
+#define TEST_CAROL ((uid_t)61003)
+
+/*
+ * The calling thread becomes @uid, with the group of the same number and no
+ * other, and without capabilities (root: with all of them, as before). Only for
+ * the time of a call or two: GLib's other threads stay root.
+ */
+void test_become(uid_t uid);
+
+/* open(2) as @uid; aborts the test if that fails. Close-on-exec. */
+int test_open_as(uid_t uid, const char *path, int flags);
+
+/* The errno of open(2) as @uid, 0 if it succeeds. */
+int test_open_errno_as(uid_t uid, const char *path, int flags);
+
+/* The contents of @path, read as @uid, to be freed; aborts the test if that fails. */
+char *test_read_as(uid_t uid, const char *path);
+
+/* Writes @text to the file @path as @uid, making it; gives 0 or an errno. */
+int test_write_as(uid_t uid, const char *path, const char *text);
+
+/*
+ * Runs @argv, NULL-terminated, as @uid. Gives its exit status, or 128 + N for
+ * signal N. Both outputs are stored, to be freed, where that is wanted, else shown.
+ */
+int test_run_as(uid_t uid, const char *const *argv, char **ret_stdout, char **ret_stderr);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <glib.h>
+
+#include "errors.h"
+#include "options.h"
+
+/* Parses the words of @line; the words outlive the settings, which point into them. */
+static char **words;
+
+static int parse(const char *line, Settings *ret)
+{
+        g_auto(GStrv) wanted = g_strsplit(line, " ", -1);
+        size_t n = g_strv_length(wanted);
+
+        g_strfreev(words);
+        words = g_new0(char *, n + 2);
+        words[0] = g_strdup("loopmount");
+        for (size_t i = 0; i < n; i++)
+                words[i + 1] = g_strdup(wanted[i]);
+        return options_parse((int)n + 1, words, ret);
+}
+
+static void assert_refused(const char *line)
+{
+        _cleanup_(settings_clear) Settings settings = { 0 };
+
+        g_test_message("%s", line);
+        g_assert_cmpint(parse(line, &settings), ==, STATUS_USAGE);
+}
+
+static void test_attach(void)
+{
+        _cleanup_(settings_clear) Settings s = { 0 };
+
+        g_assert_cmpint(parse("attach -w a.img --offset 1M --size=2KB -t ext4 --sector-size 4096 -o ro,noatime --name "
+                              "x --direct-io=no --keep --settle --no-partition-scan --print-path b.img",
+                              &s),
+                        ==, STATUS_OK);
+        g_assert_cmpstr(s.verb->name, ==, "attach");
+        g_assert_cmpuint(s.n_operands, ==, 2);
+        g_assert_cmpstr(s.operands[0], ==, "a.img");
+        g_assert_cmpstr(s.operands[1], ==, "b.img");
+        g_assert_true(s.writable && s.keep && s.settle && s.no_partition_scan && s.print_path);
+        g_assert_false(s.no_mount || s.json || s.no_ask_password);
+        g_assert_cmpuint(s.offset, ==, 1024 * 1024);
+        g_assert_cmpuint(s.size, ==, 2000);
+        g_assert_cmpuint(s.sector_size, ==, 4096);
+        g_assert_cmpstr(s.type, ==, "ext4");
+        g_assert_cmpstr(s.mount_options, ==, "ro,noatime");
+        g_assert_cmpstr(s.name, ==, "x");
+        g_assert_cmpstr(s.direct_io, ==, "no");
+}
+
+static void test_defaults(void)
+{
+        _cleanup_(settings_clear) Settings s = { 0 };
+
+        g_assert_cmpint(parse("attach a", &s), ==, STATUS_OK);
+        g_assert_false(s.writable || s.keep || s.settle || s.no_partition_scan || s.print_path || s.no_mount);
+        g_assert_cmpuint(s.n_volumes, ==, 0);
+        g_assert_null(s.direct_io);
+        g_assert_null(s.type);
+}
+
+static void test_volumes(void)
+{
+        _cleanup_(settings_clear) Settings s = { 0 };
+
+        g_assert_cmpint(parse("attach --volume 1,2 a --volume=0", &s), ==, STATUS_OK);
+        g_assert_cmpuint(s.n_volumes, ==, 3);
+        g_assert_cmpuint(s.volumes[0], ==, 1);
+        g_assert_cmpuint(s.volumes[1], ==, 2);
+        g_assert_cmpuint(s.volumes[2], ==, 0);
+
+        assert_refused("attach a --volume 1,,2");
+        assert_refused("attach a --volume 1,");
+        assert_refused("attach a --volume -1");
+        assert_refused("attach a --volume x");
+        assert_refused("attach a --volume 4294967296");
+}
+
+static void test_order(void)
+{
+        _cleanup_(settings_clear) Settings before = { 0 }, ended = { 0 };
+
+        g_assert_cmpint(parse("--json list --all-users", &before), ==, STATUS_OK);
+        g_assert_true(before.json && before.all_users);
+        g_assert_cmpuint(before.n_operands, ==, 0);
+
+        g_assert_cmpint(parse("detach -- -w --all", &ended), ==, STATUS_OK);
+        g_assert_cmpuint(ended.n_operands, ==, 2);
+        g_assert_cmpstr(ended.operands[0], ==, "-w");
+        g_assert_cmpstr(ended.operands[1], ==, "--all");
+        g_assert_false(ended.all);
+}
+
+static void test_with(void)
+{
+        _cleanup_(settings_clear) Settings s = { 0 };
+
+        g_assert_cmpint(parse("with --settle a.img -w -- ls --json -- -l", &s), ==, STATUS_OK);
+        g_assert_true(s.settle && s.writable);
+        g_assert_false(s.json);
+        g_assert_cmpuint(s.n_operands, ==, 1);
+        g_assert_cmpstr(s.operands[0], ==, "a.img");
+        g_assert_cmpstr(s.command[0], ==, "ls");
+        g_assert_cmpstr(s.command[1], ==, "--json");
+        g_assert_cmpstr(s.command[2], ==, "--");
+        g_assert_cmpstr(s.command[3], ==, "-l");
+        g_assert_null(s.command[4]);
+
+        assert_refused("with a.img");
+        assert_refused("with a.img --");
+        assert_refused("with a.img ls");
+        assert_refused("with -- ls");
+        assert_refused("with a.img b.img -- ls");
+        assert_refused("with --keep a.img -- ls");
+        assert_refused("-- with a.img -- ls");
+}
+
+static void test_refused(void)
+{
+        assert_refused("frobnicate");
+        assert_refused("--frobnicate list");
+        assert_refused("list --frobnicate=3");
+        assert_refused("-x list");
+        assert_refused("list -wx");
+        assert_refused("list -w");
+        assert_refused("detach a --json");
+        assert_refused("list --json=3");
+        assert_refused("list a");
+        assert_refused("attach");
+        assert_refused("attach a --offset");
+        assert_refused("attach a --offset 12q");
+        assert_refused("attach a --size -1");
+        assert_refused("attach a --size 99999999999E");
+        assert_refused("attach a --sector-size 512K");
+        assert_refused("attach a --direct-io maybe");
+        assert_refused("detach");
+        assert_refused("detach --all a");
+        assert_refused("mount a b");
+        assert_refused("--json");
+}
+
+static void test_help(void)
+{
+        _cleanup_(settings_clear) Settings whole = { 0 }, version = { 0 };
+
+        g_assert_cmpint(parse("--help", &whole), ==, STATUS_OK);
+        g_assert_true(whole.help);
+        g_assert_null(whole.verb);
+
+        for (const Verb *v = verbs; v->name; v++) {
+                _cleanup_(settings_clear) Settings s = { 0 };
+                g_autofree char *line = g_strdup_printf("%s -h", v->name);
+
+                g_assert_cmpint(parse(line, &s), ==, STATUS_OK);
+                g_assert_true(s.help);
+                g_assert_true(s.verb == v);
+        }
+
+        g_assert_cmpint(parse("-V", &version), ==, STATUS_OK);
+        g_assert_true(version.version);
+}
+
+int main(int argc, char **argv)
+{
+        g_test_init(&argc, &argv, NULL);
+        g_test_add_func("/client/options/attach", test_attach);
+        g_test_add_func("/client/options/defaults", test_defaults);
+        g_test_add_func("/client/options/volumes", test_volumes);
+        g_test_add_func("/client/options/order", test_order);
+        g_test_add_func("/client/options/with", test_with);
+        g_test_add_func("/client/options/refused", test_refused);
+        g_test_add_func("/client/options/help", test_help);
+        return g_test_run();
+}
