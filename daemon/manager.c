@@ -48,7 +48,8 @@ static void log_image(RegistryEvent event, const Image *image)
         };
 
         image_node(image, node);
-        log_about(LOG_INFO, &subject, "%s %s as %s for %s", event == REGISTRY_IMAGE_ADDED ? "Attached" : "Detached",
+        log_about(LOG_INFO, &subject,
+                  event == REGISTRY_IMAGE_ADDED ? "%s is attached as %s for %s" : "%s is detached from %s for %s",
                   image->backing_file, node, image->owner_name);
 }
 

@@ -21,7 +21,7 @@ static const struct {
         { ANY_STAGE, ETIMEDOUT, "Timeout", "The kernel gave no answer in time" },
         { STAGE_LIMITS, EDQUOT, "LimitExceeded", "Too many requests are under way for one user" },
         { STAGE_AUTHORISE, EKEYREJECTED, "NotAuthorized",
-          "An administrator's password is needed, and could not be asked for" },
+          "An administrator's password is needed, and may not be asked for" },
         { STAGE_AUTHORISE, ANY_ERROR, "NotAuthorized", "Not authorised" },
         { STAGE_PROBE, ENODATA, "InvalidImage", "The file is empty, or smaller than the offset and the size ask for" },
         { STAGE_PROBE, EMEDIUMTYPE, "InvalidImage", "Only regular files can be attached" },

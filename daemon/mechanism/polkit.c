@@ -57,8 +57,9 @@ static int read_verdict(sd_bus_message *reply)
         if (sd_bus_message_is_method_error(reply, POLKIT_INTERFACE ".Error.Cancelled") ||
             sd_bus_message_is_method_error(reply, "org.freedesktop.PolicyKit1.Error.Cancelled"))
                 return -ECANCELED;
-        if (sd_bus_message_is_method_error(reply, NULL) ||
-            sd_bus_message_read(reply, "(bba{ss})", &authorised, &challenge, 0) < 0)
+        /* The details behind it, ours and polkit's, do not matter. */
+        if (sd_bus_message_is_method_error(reply, NULL) || sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
+            sd_bus_message_read(reply, "bb", &authorised, &challenge) < 0)
                 return -EACCES;
         if (authorised)
                 return 0;

@@ -469,8 +469,9 @@ int mounting_apply(Mounting *mounting, const JobAnswer *answer)
                 }
                 apply_failure(item, &result);
         }
-        if (failed && (mounting->chosen || image_count_mounted(mounting->image) == 0))
-                return story_fail(mounting->story, error, "volume %u: %s", failed->volume->number,
-                                  failed->volume->obstacle);
-        return 0;
+        if (!failed || (!mounting->chosen && image_count_mounted(mounting->image) > 0))
+                return 0;
+        if (failed->volume->number == 0)
+                return story_fail(mounting->story, error, "%s", failed->volume->obstacle);
+        return story_fail(mounting->story, error, "volume %u: %s", failed->volume->number, failed->volume->obstacle);
 }

@@ -216,19 +216,25 @@ int story_run_job(Story *story, const JobSpec *spec, JobDone done)
 
 /* ---- Shared steps ---- */
 
+static const char *action_of(const Story *story)
+{
+        return story->caller.uid == story->owner ? story->type->action : ACTION_MANAGE_OTHERS;
+}
+
 static void on_authorised(int result, void *userdata)
 {
         Story *story = userdata;
 
         story->check = NULL;
+        if (result == -EACCES || result == -EKEYREJECTED)
+                story_fail(story, result, "polkit does not permit %s", action_of(story));
         story_resume(story, result);
 }
 
 int story_authorise(Story *story)
 {
-        bool own = story->caller.uid == story->owner;
         PolkitQuestion question = {
-                .action = own ? story->type->action : ACTION_MANAGE_OTHERS,
+                .action = action_of(story),
                 .sender = story->caller.sender,
                 .uid = story->caller.uid,
                 .interactive = story->caller.interactive,

@@ -213,13 +213,13 @@ static void test_polkit_verdicts(void)
         TestPolkit *polkit = test_polkit_start();
         GDBusConnection *bus = test_connect_as(TEST_ROOT);
 
-        assert_verdict(bus, "a", 0, "((false, false, {}),)");
+        assert_verdict(bus, "a", 0, "((false, false, {'polkit.result': 'no'}),)");
         test_polkit_set(polkit, "b", "allow");
-        assert_verdict(bus, "b", 0, "((true, false, {}),)");
-        assert_verdict(bus, "a", 0, "((false, false, {}),)");
+        assert_verdict(bus, "b", 0, "((true, false, {'polkit.result': 'yes'}),)");
+        assert_verdict(bus, "a", 0, "((false, false, {'polkit.result': 'no'}),)");
         test_polkit_set(polkit, NULL, "challenge");
-        assert_verdict(bus, "a", 0, "((false, true, {}),)");
-        assert_verdict(bus, "a", 1, "((true, false, {}),)");
+        assert_verdict(bus, "a", 0, "((false, true, {'polkit.result': 'no'}),)");
+        assert_verdict(bus, "a", 1, "((true, false, {'polkit.result': 'yes'}),)");
         test_polkit_set(polkit, NULL, "dismiss");
         assert_verdict(bus, "a", 1, "org.freedesktop.PolicyKit1.Error.Cancelled");
         test_polkit_set(polkit, NULL, "error");
@@ -230,7 +230,7 @@ static void test_polkit_verdicts(void)
         assert_verdict(bus, "a", 1, "()");
         test_polkit_set(polkit, NULL, "allow");
         test_polkit_set_delay(polkit, 20);
-        assert_verdict(bus, "a", 1, "((true, false, {}),)");
+        assert_verdict(bus, "a", 1, "((true, false, {'polkit.result': 'yes'}),)");
 
         g_autoptr(GPtrArray) checks = test_polkit_checks(polkit);
         g_assert_cmpuint(checks->len, ==, 10);

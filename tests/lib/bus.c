@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The bus takes a connection for one of the user that connect(2) was called as.
- * So the socket is connected by a thread that is that user for the moment, and
- * GDBus, whose process stays root, is kept from naming another one when it
- * authenticates (G_DBUS_CONNECTION_FLAGS_CROSS_NAMESPACE, GLib 2.74).
+ * So the socket is connected by a thread that is that user, and GDBus, whose process stays root, is kept from naming
+ * another one when it authenticates (G_DBUS_CONNECTION_FLAGS_CROSS_NAMESPACE, GLib 2.74).
  */
 #include "lib/bus.h"
 
@@ -20,21 +19,31 @@
 
 /* ---- connections ---- */
 
+typedef struct Connecting {
+        int fd;
+        struct sockaddr_un address;
+        int error;
+} Connecting;
+
+static void do_connect(gpointer userdata)
+{
+        Connecting *c = userdata;
+        c->error = connect(c->fd, (struct sockaddr *)&c->address, sizeof(c->address)) < 0 ? errno : 0;
+}
+
 static int connect_socket_as(uid_t uid, const char *path)
 {
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
-        g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+        Connecting c = {
+                .fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                .address = { .sun_family = AF_UNIX },
+        };
 
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-                g_error("socket: %s", g_strerror(errno));
-        test_become(uid);
-        int r = connect(fd, (struct sockaddr *)&address, sizeof(address));
-        int saved = errno;
-        test_become(TEST_ROOT);
-        if (r < 0)
-                g_error("connect %s: %s", path, g_strerror(saved));
-        return fd;
+        g_assert_cmpint(c.fd, >=, 0);
+        g_strlcpy(c.address.sun_path, path, sizeof(c.address.sun_path));
+        test_do_as(uid, do_connect, &c);
+        if (c.error != 0)
+                g_error("connect %s: %s", path, g_strerror(c.error));
+        return c.fd;
 }
 
 GDBusConnection *test_connect_as(uid_t uid)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Credentials are changed with the bare system calls: glibc's functions change
- * those of all threads, and GDBus has threads of its own.
+ * Linux has credentials per thread, and both the opening of a file and connect(2)
+ * look at those of the calling one. So a thread becomes the user for good, acts,
+ * and ends. The bare system calls are used: glibc's functions change all threads.
  */
 #include "lib/user.h"
 
@@ -16,24 +17,52 @@ static void must(long result, const char *what)
                 g_error("%s: %s", what, g_strerror(errno));
 }
 
-void test_become(uid_t uid)
-{
-        gid_t gid = (gid_t)uid;
+typedef struct Deed {
+        uid_t uid;
+        TestAction action;
+        gpointer userdata;
+} Deed;
 
-        /* Back to root first: only root may become somebody. The saved uid stays 0 for that. */
-        must(syscall(SYS_setresuid, 0, 0, 0), "setresuid");
-        must(syscall(SYS_setresgid, gid, gid, 0), "setresgid");
+static gpointer run_thread(gpointer userdata)
+{
+        Deed *deed = userdata;
+        gid_t gid = (gid_t)deed->uid;
+
         must(syscall(SYS_setgroups, 1, &gid), "setgroups");
-        must(syscall(SYS_setresuid, uid, uid, 0), "setresuid");
+        must(syscall(SYS_setresgid, gid, gid, gid), "setresgid");
+        must(syscall(SYS_setresuid, deed->uid, deed->uid, deed->uid), "setresuid");
+        deed->action(deed->userdata);
+        return NULL;
+}
+
+void test_do_as(uid_t uid, TestAction action, gpointer userdata)
+{
+        Deed deed = { uid, action, userdata };
+
+        if (uid == TEST_ROOT)
+                action(userdata);
+        else
+                g_thread_join(g_thread_new("as-user", run_thread, &deed));
+}
+
+typedef struct Opening {
+        const char *path;
+        int flags;
+        int result; /* fd or -errno */
+} Opening;
+
+static void do_open(gpointer userdata)
+{
+        Opening *opening = userdata;
+        int fd = open(opening->path, opening->flags | O_CLOEXEC, 0600);
+        opening->result = fd < 0 ? -errno : fd;
 }
 
 static int open_as(uid_t uid, const char *path, int flags)
 {
-        test_become(uid);
-        int fd = open(path, flags | O_CLOEXEC, 0600);
-        int result = fd < 0 ? -errno : fd;
-        test_become(TEST_ROOT);
-        return result;
+        Opening opening = { .path = path, .flags = flags };
+        test_do_as(uid, do_open, &opening);
+        return opening.result;
 }
 
 int test_open_as(uid_t uid, const char *path, int flags)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The users of the namespaces harness, and doing single things as one of them
- * without a process of its own: Linux has credentials per thread, and both the
- * opening of a file and connect(2) look at those of the calling thread.
+ * without a process of its own.
  */
 #pragma once
 
@@ -15,12 +14,14 @@
 #define TEST_BOB ((uid_t)61002)
 #define TEST_CAROL ((uid_t)61003)
 
+/* Something to do as another user, in a thread of that user's. */
+typedef void (*TestAction)(gpointer userdata);
+
 /*
- * The calling thread becomes @uid, with the group of the same number and no
- * other, and without capabilities (root: with all of them, as before). Only for
- * the time of a call or two: GLib's other threads stay root.
+ * Does @action as @uid, with the group of the same number and no other, and
+ * without capabilities (root: as it is), and comes back when it is done.
  */
-void test_become(uid_t uid);
+void test_do_as(uid_t uid, TestAction action, gpointer userdata);
 
 /* open(2) as @uid; aborts the test if that fails. Close-on-exec. */
 int test_open_as(uid_t uid, const char *path, int flags);
