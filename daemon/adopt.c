@@ -72,8 +72,10 @@ static bool is_complete(const Image *image)
         return true;
 }
 
-static void check_mounts(Image *image)
+/* True: one of them is gone. */
+static bool forget_lost_mounts(Image *image)
 {
+        bool lost = false;
         Volume *volume;
 
         IMAGE_FOREACH_VOLUME (volume, image) {
@@ -86,15 +88,17 @@ static void check_mounts(Image *image)
                         free(volume->mount_point);
                         volume->mount_point = NULL;
                         volume->mount_id = 0;
+                        lost = true;
                 }
         }
+        return lost;
 }
 
 static int adopt_image(Service *service, uint64_t id)
 {
         _cleanup_(image_freep) Image *image = NULL;
         Image *adopted;
-        bool alive;
+        bool alive, lost;
         int r = record_read(id, &image);
 
         if (r >= 0 && !is_complete(image))
@@ -106,13 +110,12 @@ static int adopt_image(Service *service, uint64_t id)
                 return 0;
         }
         alive = open_device(image) >= 0 && image->state == IMAGE_ATTACHED;
-        if (alive)
-                check_mounts(image);
+        lost = alive && forget_lost_mounts(image);
         r = registry_add(service->registry, image);
         if (r < 0)
                 return r;
         adopted = TAKE_PTR(image);
-        if (!alive || (adopted->auto_detach && image_count_mounted(adopted) == 0))
+        if (!alive || (lost && adopted->auto_detach && image_count_mounted(adopted) == 0))
                 clean_up(service, adopted);
         return 0;
 }

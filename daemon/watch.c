@@ -2,8 +2,8 @@
 /*
  * - udevd tells of our loop devices and their partitions, and of no others (by
  *   tag, filtered in the kernel). A writable image may have been repartitioned or
- *   formatted through its device: it is looked at again. A device that somebody
- *   held at its detach may be gone now.
+ *   formatted through its device: it is looked at again. A device may be gone now
+ *   that somebody held at its detach, or that somebody has cleared.
  * - The kernel tells that some mount has changed, not which: our own are compared
  *   by their mount ids, which asks no file system and reads no table. If one was
  *   unmounted by somebody else its mount point goes, and with the last one the
@@ -21,7 +21,6 @@
 #include "model/record.h"
 #include "story/detach.h"
 #include "story/refresh.h"
-#include "story/releasing.h"
 #include "watch.h"
 
 struct Watch {
@@ -76,13 +75,13 @@ static int on_device(sd_device_monitor *monitor, sd_device *device, void *userda
         (void)monitor;
         if (!image || story_is_about(service, image))
                 return 0;
-        if (image->state == IMAGE_DETACHING) {
-                if (loop_is_gone(image->loop_number, image->diskseq))
-                        releasing_forget(service, image);
+        if (loop_is_gone(image->loop_number, image->diskseq)) {
+                (void)detach_start(service, &own_caller, image, on_story_done, NULL, &story);
                 return 0;
         }
         (void)sd_device_get_seqnum(device, &seqnum);
-        if (image->read_only || seqnum <= image->quiet_until || refresh_is_pending(service, image))
+        if (image->state != IMAGE_ATTACHED || image->read_only || seqnum <= image->quiet_until ||
+            refresh_is_pending(service, image))
                 return 0;
         (void)refresh_start(service, &own_caller, image, false, on_story_done, NULL, &story);
         return 0;

@@ -181,6 +181,9 @@ static int open_file(const ProbeSpec *spec, ProbeSummary *ret, int *ret_fd)
         if (spec->offset >= size || spec->size > size - spec->offset)
                 return -ENODATA;
         summary.size = spec->size ? spec->size : size - spec->offset;
+        /* The kernel leaves out what does not fill a sector of 512 bytes. */
+        if (summary.size >= 512)
+                summary.size -= summary.size % 512;
         if (S_ISREG(st.st_mode)) {
                 summary.file_device = st.st_dev;
                 summary.file_inode = st.st_ino;

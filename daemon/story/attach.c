@@ -69,6 +69,9 @@ static int take_probe(Attach *attach, const JobAnswer *answer)
 
         if (r < 0)
                 return r;
+        /* Block devices have no inode that tells them apart: they are looked at again, but not attached. */
+        if (summary.file_inode == 0)
+                return -EMEDIUMTYPE;
         if (attach->request.offset % summary.sector_size != 0)
                 return story_fail(story, -ERANGE, "the offset is no multiple of the sector size, %u bytes",
                                   summary.sector_size);

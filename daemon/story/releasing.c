@@ -342,6 +342,12 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
                 return 0;
         }
         set_state(releasing, result.stage == STAGE_RELEASE ? IMAGE_DETACHING : IMAGE_ATTACHED);
+        /* Gone since the child looked last: the event that tells of it may be over. */
+        if (result.stage == STAGE_RELEASE && loop_is_gone(image->loop_number, image->diskseq)) {
+                releasing_forget(releasing->story->service, image);
+                *ret_gone = true;
+                return 0;
+        }
         (void)record_write(image);
         if (result.error < 0)
                 failure_set(failure, result.stage, result.error, result.detail[0] ? "%s" : NULL, result.detail);

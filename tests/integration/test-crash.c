@@ -44,6 +44,12 @@ static char *describe(GDBusConnection *bus)
         return g_strdup(text->str);
 }
 
+static bool no_images(gpointer userdata)
+{
+        g_auto(GStrv) images = test_objects(userdata, IMAGE);
+        return g_strv_length(images) == 0;
+}
+
 /* ---- taking over ---- */
 
 static void test_takes_over(TestGround *g, gconstpointer userdata)
@@ -110,9 +116,9 @@ static void test_nothing_mounted(TestGround *g, gconstpointer userdata)
         g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
 
         (void)userdata;
+        g_assert_nonnull(image);
         kill_and_restart(g);
-        g_autoptr(GVariant) state = test_property(g->ann, image, IMAGE, "State");
-        g_assert_null(state);
+        test_wait_quiet(no_images, g->ann, "the image to be gone");
         test_snapshot_wait(g->before, 0);
         unlink(file);
 }
@@ -128,9 +134,9 @@ static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
         (void)userdata;
         test_daemon_kill(g->daemon);
         g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
+        g_assert_nonnull(image);
         test_ground_restart_daemon(g);
-        g_autoptr(GVariant) state = test_property(g->ann, image, IMAGE, "State");
-        g_assert_null(state);
+        test_wait_quiet(no_images, g->ann, "the image to be gone");
         test_snapshot_wait(g->before, 0);
         unlink(file);
 }
@@ -171,8 +177,7 @@ static void test_device_reused_meanwhile(TestGround *g, gconstpointer userdata)
         test_run("losetup", "--read-only", device, other, NULL);
         test_run("mount", "-o", "ro", device, mount_points[0], NULL);
         test_ground_restart_daemon(g);
-        g_auto(GStrv) images = test_objects(g->root, IMAGE);
-        g_assert_cmpuint(g_strv_length(images), ==, 0);
+        test_wait_quiet(no_images, g->root, "the image to be gone");
         test_assert_hello(TEST_ROOT, mount_points[0]);
         g_assert_cmpuint(test_count_loops(), ==, 1);
 
@@ -232,7 +237,9 @@ static void clean_up_after_crash(TestGround *g)
 
         for (char **image = images; *image; image++) {
                 g_autoptr(TestCall) call = test_simple_call(g->root, *image, IMAGE, "Detach");
-                test_assert_succeeded(call);
+                /* Half an image that the daemon was just taking away itself. */
+                if (!g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_UNKNOWN_OBJECT))
+                        test_assert_succeeded(call);
         }
         test_snapshot_wait(g->before, 0);
 }

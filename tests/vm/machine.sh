@@ -56,21 +56,24 @@ background_runs() {
 }
 
 # Takes the lock (and with it the right to start a machine), or finds that a
-# background machine of ours is there to be used.
+# background machine of ours is there to be used, perhaps after a while.
 take_machine() {
+    local deadline=$((SECONDS + lock_timeout))
     mkdir -p "$cache"
     exec 9>"$cache/vm.lock"
     ours=yes
     flock -n 9 && return
-    if [[ -e $state/background ]]; then
-        ours=
-        exec 9>&-
-        [[ $(cat "$state/background") == "$suite" ]] ||
-            die "A $(cat "$state/background") machine runs in the background: use it, or run '$0 stop'."
-        return
-    fi
-    echo "vm: Waiting for another virtual machine to end ..." >&2
-    flock -w "$lock_timeout" 9 || die "Another virtual machine did not end within $lock_timeout s."
+    [[ -e $state/background ]] || echo "vm: Waiting for another virtual machine to end ..." >&2
+    until [[ -e $state/background ]]; do
+        [[ $SECONDS -lt $deadline ]] || die "Another virtual machine did not end within $lock_timeout s."
+        if flock -w 1 9; then
+            return
+        fi
+    done
+    ours=
+    exec 9>&-
+    [[ $(cat "$state/background") == "$suite" ]] ||
+        die "A $(cat "$state/background") machine runs in the background: use it, or run '$0 stop'."
 }
 
 # Commands in a background machine come one after the other.
@@ -165,8 +168,8 @@ ask() {
 }
 
 prepare() {
-    ask --timeout 120 -- /usr/local/lib/loopmount-test/prepare "$@" </dev/null ||
-        die "The guest could not prepare itself ($*)."
+    ask --timeout 120 -- /usr/local/lib/loopmount-test/prepare "$@" </dev/null &>"$state/prepare.log" ||
+        { cat "$state/prepare.log" >&2 && die "The guest could not prepare itself ($*)."; }
 }
 
 # ---- cold boot, saving, restoring ----
