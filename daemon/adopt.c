@@ -19,10 +19,10 @@
 #include "base/text.h"
 #include "mechanism/fdstore.h"
 #include "mechanism/loop.h"
-#include "mechanism/mount-point.h"
 #include "mechanism/mount.h"
 #include "model/record.h"
 #include "story/detach.h"
+#include "story/releasing.h"
 
 static const Caller own_caller = { 0 };
 
@@ -84,14 +84,22 @@ static bool forget_lost_mounts(Image *image)
                 if (!volume_is_mounted(volume))
                         continue;
                 if (mount_get_id(volume->mount_point, &id) < 0 || id != volume->mount_id) {
-                        (void)mount_point_remove(volume->mount_point);
-                        free(volume->mount_point);
-                        volume->mount_point = NULL;
-                        volume->mount_id = 0;
+                        releasing_forget_mount(volume);
                         lost = true;
                 }
         }
         return lost;
+}
+
+/* A mount that was under way: it may be there or not, and goes. */
+static void undo_unfinished_mounts(Service *service, const Image *image)
+{
+        Volume *volume;
+        Story *story;
+
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume->mount_point && !volume_is_mounted(volume))
+                        (void)unmount_start(service, &own_caller, volume, on_cleaned_up, NULL, &story);
 }
 
 static int adopt_image(Service *service, uint64_t id)
@@ -117,6 +125,8 @@ static int adopt_image(Service *service, uint64_t id)
         adopted = TAKE_PTR(image);
         if (!alive || (lost && adopted->auto_detach && image_count_mounted(adopted) == 0))
                 clean_up(service, adopted);
+        else
+                undo_unfinished_mounts(service, adopted);
         return 0;
 }
 

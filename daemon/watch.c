@@ -15,12 +15,12 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "mechanism/loop.h"
-#include "mechanism/mount-point.h"
 #include "mechanism/mount.h"
 #include "mechanism/settle.h"
 #include "model/record.h"
 #include "story/detach.h"
 #include "story/refresh.h"
+#include "story/releasing.h"
 #include "watch.h"
 
 struct Watch {
@@ -96,15 +96,6 @@ static bool is_still_there(const Volume *volume)
         return mount_get_id(volume->mount_point, &id) >= 0 && id == volume->mount_id;
 }
 
-static void forget_mount(Watch *watch, Volume *volume)
-{
-        (void)mount_point_remove(volume->mount_point);
-        free(volume->mount_point);
-        volume->mount_point = NULL;
-        volume->mount_id = 0;
-        registry_notify(watch->service->registry, REGISTRY_VOLUME_CHANGED, volume->image, volume);
-}
-
 static void check_image(Watch *watch, Image *image)
 {
         bool changed = false;
@@ -120,7 +111,8 @@ static void check_image(Watch *watch, Image *image)
         IMAGE_FOREACH_VOLUME (volume, image) {
                 if (!volume_is_mounted(volume) || is_still_there(volume))
                         continue;
-                forget_mount(watch, volume);
+                releasing_forget_mount(volume);
+                registry_notify(watch->service->registry, REGISTRY_VOLUME_CHANGED, image, volume);
                 changed = true;
         }
         if (!changed)

@@ -54,7 +54,7 @@ static int release(Story *story)
                 return 0;
         if (detach->volume != NO_VOLUME) {
                 volume = image_find_volume(image, detach->volume);
-                if (!volume || !volume_is_mounted(volume))
+                if (!volume || !volume->mount_point)
                         return story_fail(story, -EINVAL, "volume %u of %s is not mounted", detach->volume,
                                           image->name);
         }

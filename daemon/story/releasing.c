@@ -266,7 +266,7 @@ int releasing_run(Releasing *releasing, JobDone done)
 
 /* ---- The result, in the daemon ---- */
 
-static void forget_mount(Volume *volume)
+void releasing_forget_mount(Volume *volume)
 {
         (void)mount_point_remove(volume->mount_point);
         free(volume->mount_point);
@@ -280,7 +280,7 @@ void releasing_forget(Service *service, Image *image)
 
         IMAGE_FOREACH_VOLUME (volume, image)
                 if (volume->mount_point)
-                        forget_mount(volume);
+                        releasing_forget_mount(volume);
         loop_forget(image->loop_number);
         record_remove(image->id);
         if (registry_find(service->registry, image->id) == image)
@@ -299,7 +299,7 @@ static void apply_ids(Releasing *releasing, const char *ids)
                 memcpy(&volume->mount_id, ids + i * sizeof(uint64_t), sizeof(uint64_t));
                 if (volume->mount_id != 0)
                         continue;
-                forget_mount(volume);
+                releasing_forget_mount(volume);
                 if (registry_find(registry, releasing->image->id) == releasing->image)
                         registry_notify(registry, REGISTRY_VOLUME_CHANGED, releasing->image, volume);
         }
