@@ -58,13 +58,13 @@ static void job_kill(Job *job)
         n_stuck++;
 }
 
-/* Hands the result to the owner, once; from then on the job only waits to be reaped. */
+/* Hands the result to the owner, once; from then on the job only waits to be reaped. The deadline holds on: a child that
+ * has answered, or closed its end, and stays is killed too. */
 static void job_finish(Job *job, int error, JobAnswer *answer)
 {
         JobDone done = job->done;
 
         job->on_channel = sd_event_source_disable_unref(job->on_channel);
-        job->on_deadline = sd_event_source_disable_unref(job->on_deadline);
         job->done = NULL;
         if (done)
                 done(error, answer, job->userdata);

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What udevd and the daemon do for each other: tags and properties of our devices,
+ * Attach that waits for udevd, and what root changes on an attached image's device
+ * (partitions, a new file system) while it is attached.
+ */
+#include "lib/ground.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static const char *const two_labels[] = { "FIRST", "SECOND", NULL };
+
+/* What udevd has in its database, "KEY=value" lines, without waiting for anything. */
+static char *udev_properties(const char *device)
+{
+        const char *argv[] = { "udevadm", "info", "--query=property", "--name", device, NULL };
+        char *text = NULL;
+
+        g_assert_cmpint(test_run_as(TEST_ROOT, argv, &text, NULL), ==, 0);
+        return text;
+}
+
+static void assert_line(const char *text, const char *line)
+{
+        g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+        if (!g_strv_contains((const char *const *)lines, line))
+                g_error("no %s in:\n%s", line, text);
+}
+
+static void test_settled(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", two_labels, TEST_ANN);
+
+        (void)userdata;
+        /* Several times: once is luck. */
+        for (unsigned i = 0; i < 10; i++) {
+                g_autofree char *image = test_attach_path(g->ann, file, "{'settle': <true>}", NULL);
+                g_autofree char *disk = test_device_of(g->ann, image);
+                g_autofree char *volume = test_volume_path(image, 2);
+                g_autofree char *partition = test_device_of(g->ann, volume);
+                g_autofree char *of_disk = udev_properties(disk);
+                g_autofree char *of_partition = udev_properties(partition);
+
+                assert_line(of_disk, "UDISKS_IGNORE=1");
+                assert_line(of_disk, "ID_PART_TABLE_TYPE=gpt");
+                assert_line(of_disk, "CURRENT_TAGS=:loopmount:systemd:");
+                assert_line(of_partition, "UDISKS_IGNORE=1");
+                assert_line(of_partition, "ID_FS_TYPE=ext4");
+                assert_line(of_partition, "ID_FS_LABEL=SECOND");
+                test_detach(g->ann, image);
+        }
+        unlink(file);
+}
+
+/* What is not ours has none of it. */
+static void test_others(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        const char *argv[] = { "losetup", "--find", "--show", file, NULL };
+        g_autofree char *device = NULL;
+
+        (void)g, (void)userdata;
+        g_assert_cmpint(test_run_as(TEST_ROOT, argv, &device, NULL), ==, 0);
+        g_strchomp(device);
+        test_run("udevadm", "settle", "--timeout=20", NULL);
+        g_autofree char *properties = udev_properties(device);
+        g_assert_nonnull(strstr(properties, "ID_FS_LABEL=LABEL"));
+        g_assert_null(strstr(properties, "UDISKS_IGNORE"));
+        g_assert_null(strstr(properties, "loopmount:"));
+        test_run("losetup", "--detach", device, NULL);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+}
+
+/* ---- changes ---- */
+
+typedef struct Wish {
+        GDBusConnection *bus;
+        const char *volume;
+        const char *property;
+        const char *value; /* NULL: that there is no such volume */
+} Wish;
+
+static bool has_value(gpointer userdata)
+{
+        const Wish *wish = userdata;
+        g_autoptr(GVariant) value = test_property(wish->bus, wish->volume, VOLUME, wish->property);
+
+        if (!value || !wish->value)
+                return !value && !wish->value;
+        return g_strcmp0(g_variant_get_string(value, NULL), wish->value) == 0;
+}
+
+static void run_sfdisk(const char *script, const char *options, const char *device)
+{
+        g_autofree char *command = g_strdup_printf("printf '%s' | sfdisk --quiet --no-reread --no-tell-kernel %s %s",
+                                                   script, options, device);
+        test_run("sh", "-c", command, NULL);
+}
+
+static void test_repartition(TestGround *g, gconstpointer table)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", table, two_labels, TEST_ANN);
+        test_image_resize(file, 16 * MIB);
+        if (streq(table, "gpt"))
+                test_run("sfdisk", "--quiet", "--relocate", "gpt-bak-std", file, NULL);
+        g_autofree char *image =
+                test_attach_path(g->ann, file, "{'read-only': <false>, 'mount': <false>, 'settle': <true>}", NULL);
+        g_autofree char *disk = test_device_of(g->ann, image);
+        g_autofree char *third = test_volume_path(image, 3);
+        g_autofree char *node = g_strconcat(disk, "p3", NULL);
+
+        run_sfdisk("start=12288, size=2048\\n", "--append", disk);
+        test_signals_wait_added(g->signals, third, VOLUME);
+        Wish there = { g->ann, third, "Device", node };
+        test_wait_quiet(has_value, &there, "the new partition to have a device");
+        g_assert_cmpuint(test_property_number(g->ann, third, VOLUME, "Offset"), ==, 6 * MIB);
+        g_assert_cmpuint(test_property_number(g->ann, third, VOLUME, "Size"), ==, MIB);
+
+        /* A file system on it. */
+        test_run("mke2fs", "-q", "-F", "-t", "ext4", "-L", "THIRD", node, NULL);
+        Wish typed = { g->ann, third, "Label", "THIRD" };
+        test_wait_quiet(has_value, &typed, "the new file system to be seen");
+        g_autoptr(GVariant) mounted =
+                test_call_ok(g->ann, third, VOLUME, "Mount", g_variant_new_parsed("(@a{sv} {},)"));
+        g_assert_nonnull(mounted);
+        g_autoptr(TestCall) unmounted = test_simple_call(g->ann, third, VOLUME, "Unmount");
+        test_assert_succeeded(unmounted);
+
+        /* And away with it; the others are as they were. */
+        g_autofree char *command = g_strdup_printf("sfdisk --quiet --no-reread --no-tell-kernel --delete %s 3", disk);
+        test_run("sh", "-c", command, NULL);
+        Wish gone = { g->ann, third, "Device", NULL };
+        test_wait_quiet(has_value, &gone, "the deleted partition to go");
+        g_autofree char *first = test_volume_path(image, 1);
+        g_autofree char *label = test_property_string(g->ann, first, VOLUME, "Label");
+        g_assert_cmpstr(label, ==, "FIRST");
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+static void test_repartition_gpt(TestGround *g, gconstpointer userdata)
+{
+        (void)userdata;
+        test_repartition(g, "gpt");
+}
+
+static void test_repartition_dos(TestGround *g, gconstpointer userdata)
+{
+        (void)userdata;
+        test_repartition(g, "dos");
+}
+
+/* While one volume is mounted another one is made, and the mounted one does not notice. */
+static void test_repartition_mounted(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", "dos", two_labels, TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+
+        (void)userdata;
+        test_image_resize(file, 16 * MIB);
+        g_autofree char *image = test_attach_path(
+                g->ann, file, "{'read-only': <false>, 'volumes': <[uint32 1]>, 'settle': <true>}", &mount_points);
+        g_autofree char *disk = test_device_of(g->ann, image);
+        g_autofree char *third = test_volume_path(image, 3);
+        g_autofree char *node = g_strconcat(disk, "p3", NULL);
+
+        run_sfdisk("start=12288, size=2048\\n", "--append", disk);
+        Wish there = { g->ann, third, "Device", node };
+        test_wait_quiet(has_value, &there, "the new partition to have a device");
+        g_autofree char *still = test_mount_point_of(g->ann, image, 1);
+        g_assert_cmpstr(still, ==, mount_points[0]);
+        test_assert_hello(TEST_ANN, mount_points[0]);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+static void test_format(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_empty("empty.img", 4 * MIB, TEST_ANN);
+        g_autofree char *image =
+                test_attach_path(g->ann, file, "{'read-only': <false>, 'mount': <false>, 'settle': <true>}", NULL);
+        g_autofree char *disk = test_device_of(g->ann, image);
+        g_autofree char *volume = test_volume_path(image, 0);
+        g_autofree char *type = test_property_string(g->ann, volume, VOLUME, "Type");
+
+        (void)userdata;
+        g_assert_cmpstr(type, ==, "");
+        test_run("mke2fs", "-q", "-F", "-t", "ext4", "-L", "FORMATTED", disk, NULL);
+        Wish typed = { g->ann, volume, "Label", "FORMATTED" };
+        test_wait_quiet(has_value, &typed, "the new file system to be seen");
+        g_autofree char *obstacle = test_property_string(g->ann, volume, VOLUME, "Obstacle");
+        g_assert_cmpstr(obstacle, ==, "");
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* The same without udevd's help, or in haste: Rescan replies when it has been published. */
+static void test_rescan(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_empty("empty.img", 4 * MIB, TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'read-only': <false>, 'mount': <false>}", NULL);
+        g_autofree char *volume = test_volume_path(image, 0);
+
+        (void)userdata;
+        /* Through the file: nobody else hears of that. */
+        test_run("mke2fs", "-q", "-F", "-t", "ext4", "-L", "RESCANNED", file, NULL);
+        g_autoptr(TestCall) rescan = test_simple_call(g->ann, image, IMAGE, "Rescan");
+        test_assert_succeeded(rescan);
+        g_autofree char *label = test_property_string(g->ann, volume, VOLUME, "Label");
+        g_assert_cmpstr(label, ==, "RESCANNED");
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+int main(int argc, char **argv)
+{
+        g_test_init(&argc, &argv, NULL);
+        TEST_ADD("/udev/settled", NULL, test_settled);
+        TEST_ADD("/udev/others", NULL, test_others);
+        TEST_ADD("/udev/repartition/gpt", NULL, test_repartition_gpt);
+        TEST_ADD("/udev/repartition/dos", NULL, test_repartition_dos);
+        TEST_ADD("/udev/repartition/mounted", NULL, test_repartition_mounted);
+        TEST_ADD("/udev/format", NULL, test_format);
+        TEST_ADD("/udev/rescan", NULL, test_rescan);
+        return g_test_run();
+}

@@ -1,0 +1,733 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Jobs, with real children: every way in which one can end is seen by its owner
+ * exactly once, nothing stays behind (descriptors, children, the count of stuck
+ * ones), and a child has the descriptors that it was given and no others. The
+ * children here also do what a taken-over one would.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "mechanism/job.h"
+
+#define LONG_USEC (60 * USEC_PER_SEC)
+#define SHORT_USEC (100 * USEC_PER_MSEC)
+#define ANSWER_BYTES_MAX (192U * 1024U - sizeof(int))
+
+/* What came of a job. */
+typedef struct Outcome {
+        unsigned n_calls;
+        int error;
+        char *data;
+        size_t size;
+        int fds[JOB_FDS_MAX];
+        size_t n_fds;
+        bool take_fds;
+        unsigned n_stuck; /* as it was in the callback */
+} Outcome;
+
+static sd_event *event;
+
+static void on_done(int error, JobAnswer *answer, void *userdata)
+{
+        Outcome *outcome = userdata;
+
+        outcome->n_calls++;
+        outcome->error = error;
+        outcome->n_stuck = job_n_stuck();
+        g_assert_true((error == 0) == (answer != NULL));
+        if (!answer)
+                return;
+        outcome->data = g_memdup2(answer->data, answer->size);
+        outcome->size = answer->size;
+        outcome->n_fds = answer->n_fds;
+        for (size_t i = 0; i < answer->n_fds; i++)
+                outcome->fds[i] = outcome->take_fds ? TAKE_FD(answer->fds[i]) : answer->fds[i];
+}
+
+static Job *start(const JobSpec *spec, Outcome *outcome)
+{
+        Job *job = NULL;
+
+        g_assert_cmpint(job_start(event, spec, on_done, outcome, &job), ==, 0);
+        g_assert_nonnull(job);
+        g_assert_cmpuint(outcome->n_calls, ==, 0);
+        return job;
+}
+
+static void turn(void)
+{
+        g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_SEC), >, 0);
+}
+
+static bool have_children(void)
+{
+        siginfo_t info;
+
+        return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* Until all that was started is reaped. */
+static void turn_until_quiet(void)
+{
+        while (have_children())
+                turn();
+        g_assert_cmpuint(job_n_stuck(), ==, 0);
+}
+
+static void run(JobFunction function, const void *parameters, uint64_t timeout_usec, Outcome *outcome)
+{
+        JobSpec spec = {
+                .name = "test",
+                .function = function,
+                .parameters = parameters,
+                .timeout_usec = timeout_usec,
+        };
+
+        (void)start(&spec, outcome);
+        while (outcome->n_calls == 0)
+                turn();
+        turn_until_quiet();
+        g_assert_cmpuint(outcome->n_calls, ==, 1);
+}
+
+static void assert_ends(JobFunction function, int error)
+{
+        Outcome outcome = { 0 };
+
+        run(function, NULL, LONG_USEC, &outcome);
+        g_assert_cmpint(outcome.error, ==, error);
+        g_free(outcome.data);
+}
+
+static size_t count_fds(void)
+{
+        DIR *directory = opendir("/proc/self/fd");
+        size_t n = 0;
+
+        g_assert_nonnull(directory);
+        while (readdir(directory))
+                n++;
+        closedir(directory);
+        return n;
+}
+
+/* ---- Answers ---- */
+
+static int run_echo(int channel, const void *parameters)
+{
+        return job_answer(channel, parameters, strlen(parameters), NULL, 0);
+}
+
+static void test_answer(void)
+{
+        Outcome outcome = { 0 };
+
+        run(run_echo, "what was seen", LONG_USEC, &outcome);
+        g_assert_cmpint(outcome.error, ==, 0);
+        g_assert_cmpmem(outcome.data, outcome.size, "what was seen", strlen("what was seen"));
+        g_assert_cmpuint(outcome.n_fds, ==, 0);
+        g_assert_cmpuint(outcome.n_stuck, ==, 0);
+        g_free(outcome.data);
+}
+
+static int run_answer_nothing(int channel, const void *parameters)
+{
+        (void)parameters;
+        return job_answer(channel, NULL, 0, NULL, 0);
+}
+
+static void test_answer_empty(void)
+{
+        Outcome outcome = { .size = 7 };
+
+        run(run_answer_nothing, NULL, LONG_USEC, &outcome);
+        g_assert_cmpint(outcome.error, ==, 0);
+        g_assert_cmpuint(outcome.size, ==, 0);
+        g_free(outcome.data);
+}
+
+static int run_answer_size(int channel, const void *parameters)
+{
+        size_t size = *(const size_t *)parameters;
+        char *data = malloc(size);
+
+        memset(data, 'x', size);
+        return job_answer(channel, data, size, NULL, 0);
+}
+
+static void test_answer_largest(void)
+{
+        size_t size = ANSWER_BYTES_MAX;
+        Outcome outcome = { 0 }, refused = { 0 };
+
+        run(run_answer_size, &size, LONG_USEC, &outcome);
+        g_assert_cmpint(outcome.error, ==, 0);
+        g_assert_cmpuint(outcome.size, ==, size);
+        g_assert_cmpint(outcome.data[0], ==, 'x');
+        g_assert_cmpint(outcome.data[size - 1], ==, 'x');
+        g_free(outcome.data);
+
+        size++;
+        run(run_answer_size, &size, LONG_USEC, &refused);
+        g_assert_cmpint(refused.error, ==, -ECHILD);
+}
+
+/* ---- Endings without an answer ---- */
+
+static int run_fail(int channel, const void *parameters)
+{
+        (void)channel, (void)parameters;
+        return -EMEDIUMTYPE;
+}
+
+static int run_silently(int channel, const void *parameters)
+{
+        (void)channel, (void)parameters;
+        return 0;
+}
+
+static int run_silently_positive(int channel, const void *parameters)
+{
+        (void)channel, (void)parameters;
+        return 3;
+}
+
+static int run_crash(int channel, const void *parameters)
+{
+        (void)channel, (void)parameters;
+        return raise(SIGKILL);
+}
+
+static int run_answer_then_fail(int channel, const void *parameters)
+{
+        (void)parameters;
+        (void)job_answer(channel, "x", 1, NULL, 0);
+        return -EIO;
+}
+
+static int run_answer_then_crash(int channel, const void *parameters)
+{
+        (void)parameters;
+        (void)job_answer(channel, "x", 1, NULL, 0);
+        return raise(SIGKILL);
+}
+
+static void test_endings(void)
+{
+        assert_ends(run_fail, -EMEDIUMTYPE);
+        assert_ends(run_silently, -ECHILD);
+        assert_ends(run_silently_positive, -ECHILD);
+        assert_ends(run_crash, -ECHILD);
+        assert_ends(run_answer_then_fail, 0);
+        assert_ends(run_answer_then_crash, 0);
+}
+
+/* Of a taken-over child: shorter than any answer, an "error" that is none, nothing at all. */
+static int run_answer_short(int channel, const void *parameters)
+{
+        (void)parameters;
+        return send(channel, "xy", 2, 0) == 2 ? 0 : -EIO;
+}
+
+static int run_answer_positive(int channel, const void *parameters)
+{
+        int error = 5;
+
+        (void)parameters;
+        return send(channel, &error, sizeof(error), 0) == sizeof(error) ? 0 : -EIO;
+}
+
+static int run_answer_no_bytes(int channel, const void *parameters)
+{
+        (void)parameters;
+        return send(channel, "", 0, 0) == 0 ? 0 : -EIO;
+}
+
+static void test_hostile_answers(void)
+{
+        assert_ends(run_answer_short, -ECHILD);
+        assert_ends(run_answer_positive, 0);
+        assert_ends(run_answer_no_bytes, -ECHILD);
+}
+
+/* ---- Descriptors that come back ---- */
+
+static int answer_with_pipes(int channel, size_t n_fds, size_t size)
+{
+        _cleanup_free_ char *data = calloc(1, size);
+        int fds[64], pair[2];
+
+        for (size_t i = 0; i < n_fds; i += 2) {
+                if (pipe(pair) < 0)
+                        return -errno;
+                memcpy(fds + i, pair, sizeof(pair));
+        }
+        return job_answer(channel, data, size, fds, n_fds);
+}
+
+static int run_answer_pipe(int channel, const void *parameters)
+{
+        (void)parameters;
+        return answer_with_pipes(channel, 2, 4);
+}
+
+static int run_answer_most_fds(int channel, const void *parameters)
+{
+        (void)parameters;
+        return answer_with_pipes(channel, JOB_FDS_MAX, 4);
+}
+
+static int run_answer_too_many_fds(int channel, const void *parameters)
+{
+        (void)parameters;
+        return answer_with_pipes(channel, JOB_FDS_MAX + 1, 4);
+}
+
+static void test_fds(void)
+{
+        Outcome outcome = { .take_fds = true }, most = { 0 };
+        char byte;
+
+        run(run_answer_pipe, NULL, LONG_USEC, &outcome);
+        g_assert_cmpint(outcome.error, ==, 0);
+        g_assert_cmpuint(outcome.n_fds, ==, 2);
+        g_assert_cmpuint(outcome.size, ==, 4);
+        for (size_t i = 0; i < 2; i++)
+                g_assert_cmpint(fcntl(outcome.fds[i], F_GETFD), ==, FD_CLOEXEC);
+        g_assert_cmpint(write(outcome.fds[1], "p", 1), ==, 1);
+        g_assert_cmpint(read(outcome.fds[0], &byte, 1), ==, 1);
+        close(outcome.fds[0]);
+        close(outcome.fds[1]);
+        g_free(outcome.data);
+
+        run(run_answer_most_fds, NULL, LONG_USEC, &most);
+        g_assert_cmpuint(most.n_fds, ==, JOB_FDS_MAX);
+        g_free(most.data);
+        assert_ends(run_answer_too_many_fds, -EINVAL);
+}
+
+/* A message that job_answer() would not send: @size bytes that begin with @error, and @n_fds descriptors. */
+static int send_raw(int channel, int error, size_t size, size_t n_fds)
+{
+        union {
+                struct cmsghdr header;
+                char bytes[CMSG_SPACE(sizeof(int) * 64)];
+        } control = { 0 };
+        char *data = calloc(1, size + sizeof(error));
+        struct iovec part = { data, size };
+        struct msghdr message = {
+                .msg_iov = &part,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = CMSG_SPACE(sizeof(int) * n_fds),
+        };
+        int fds[64];
+
+        memcpy(data, &error, sizeof(error));
+        for (size_t i = 0; i < n_fds; i++)
+                fds[i] = open("/", O_PATH | O_DIRECTORY);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+        memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * n_fds);
+        return sendmsg(channel, &message, 0) < 0 ? -errno : 0;
+}
+
+static int run_raw_short(int channel, const void *parameters)
+{
+        (void)parameters;
+        return send_raw(channel, 0, 2, 4);
+}
+
+static int run_raw_error(int channel, const void *parameters)
+{
+        (void)parameters;
+        return send_raw(channel, -EIO, sizeof(int), 4);
+}
+
+static int run_raw_oversized(int channel, const void *parameters)
+{
+        (void)parameters;
+        return send_raw(channel, 0, ANSWER_BYTES_MAX + sizeof(int) + 1, 4);
+}
+
+static int run_raw_many_fds(int channel, const void *parameters)
+{
+        (void)parameters;
+        return send_raw(channel, 0, 8, 64);
+}
+
+static int run_raw_twice(int channel, const void *parameters)
+{
+        (void)parameters;
+        (void)send_raw(channel, 0, 8, 4);
+        return send_raw(channel, 0, 8, 4);
+}
+
+static void test_no_leaks(void)
+{
+        size_t before = count_fds();
+
+        assert_ends(run_answer_pipe, 0);
+        assert_ends(run_raw_short, -ECHILD);
+        assert_ends(run_raw_error, -EIO);
+        assert_ends(run_raw_oversized, -ECHILD);
+        assert_ends(run_raw_many_fds, 0);
+        assert_ends(run_raw_twice, 0);
+        g_assert_cmpuint(count_fds(), ==, before);
+}
+
+/* ---- Deadline and cancelling ---- */
+
+static int run_stubbornly(int channel, const void *parameters)
+{
+        (void)channel, (void)parameters;
+        signal(SIGTERM, SIG_IGN);
+        signal(SIGINT, SIG_IGN);
+        while (pause() < 0)
+                ;
+        return 0;
+}
+
+static void test_deadline(void)
+{
+        uint64_t begun = (uint64_t)g_get_monotonic_time();
+        Outcome outcome = { 0 };
+
+        run(run_stubbornly, NULL, SHORT_USEC, &outcome);
+        g_assert_cmpint(outcome.error, ==, -ETIMEDOUT);
+        g_assert_cmpuint(outcome.n_stuck, ==, 1);
+        g_assert_cmpuint((uint64_t)g_get_monotonic_time() - begun, >=, SHORT_USEC);
+}
+
+static int run_answer_and_stay(int channel, const void *parameters)
+{
+        int r = run_echo(channel, parameters);
+
+        return r < 0 ? r : run_stubbornly(channel, parameters);
+}
+
+static int run_close_and_stay(int channel, const void *parameters)
+{
+        close(channel);
+        return run_stubbornly(channel, parameters);
+}
+
+/* One that has nothing more to say must not stay for good either, with the descriptors that it has. */
+static void test_deadline_after_answer(void)
+{
+        Outcome answered = { 0 }, closed = { 0 };
+
+        run(run_answer_and_stay, "done", SHORT_USEC, &answered);
+        g_assert_cmpint(answered.error, ==, 0);
+        g_assert_cmpuint(answered.n_stuck, ==, 0);
+        g_free(answered.data);
+        run(run_close_and_stay, NULL, SHORT_USEC, &closed);
+        g_assert_cmpint(closed.error, ==, -ECHILD);
+}
+
+static void test_cancel(void)
+{
+        JobSpec spec = { .name = "test", .function = run_stubbornly, .timeout_usec = LONG_USEC };
+        size_t before = count_fds();
+        Outcome outcome = { 0 };
+        Job *job = start(&spec, &outcome);
+
+        g_assert_null(job_cancel(NULL));
+        g_assert_null(job_cancel(job));
+        g_assert_cmpuint(job_n_stuck(), ==, 1);
+        turn_until_quiet();
+        g_assert_cmpuint(outcome.n_calls, ==, 0);
+        g_assert_cmpuint(count_fds(), ==, before);
+}
+
+/* The answer, with its descriptors, is there already, and is not wanted any more. */
+static void test_cancel_after_answer(void)
+{
+        JobSpec spec = { .name = "test", .function = run_answer_pipe, .timeout_usec = LONG_USEC };
+        size_t before = count_fds();
+        Outcome outcome = { 0 };
+        Job *job = start(&spec, &outcome);
+        siginfo_t info;
+
+        g_assert_cmpint(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), ==, 0);
+        job_cancel(job);
+        turn_until_quiet();
+        g_assert_cmpuint(outcome.n_calls, ==, 0);
+        g_assert_cmpuint(count_fds(), ==, before);
+}
+
+static void test_stuck_beside_others(void)
+{
+        JobSpec stubborn = { .name = "test", .function = run_stubbornly, .timeout_usec = LONG_USEC };
+        JobSpec quick = { .name = "test", .function = run_echo, .parameters = "x", .timeout_usec = LONG_USEC };
+        Outcome outcomes[12] = { 0 }, waiting = { 0 };
+        Job *job = start(&stubborn, &waiting);
+
+        for (size_t i = 0; i < ELEMENTSOF(outcomes); i++)
+                (void)start(&quick, &outcomes[i]);
+        for (size_t i = 0; i < ELEMENTSOF(outcomes); i++) {
+                while (outcomes[i].n_calls == 0)
+                        turn();
+                g_assert_cmpint(outcomes[i].error, ==, 0);
+                g_free(outcomes[i].data);
+        }
+        g_assert_cmpuint(waiting.n_calls, ==, 0);
+        job_cancel(job);
+        turn_until_quiet();
+}
+
+/* ---- What a child has ---- */
+
+/* Answers with the numbers of its descriptors. */
+static int run_list_fds(int channel, const void *parameters)
+{
+        DIR *directory = opendir("/proc/self/fd");
+        struct dirent *entry;
+        int fds[256];
+        size_t n = 0;
+
+        (void)parameters;
+        while ((entry = readdir(directory)) && n < ELEMENTSOF(fds))
+                if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(directory))
+                        fds[n++] = atoi(entry->d_name);
+        /* The channel first. */
+        for (size_t i = 0; i < n; i++)
+                if (fds[i] == channel) {
+                        fds[i] = fds[0];
+                        fds[0] = channel;
+                }
+        return job_answer(channel, fds, n * sizeof(int), NULL, 0);
+}
+
+static bool has_fd(const Outcome *outcome, int fd)
+{
+        for (size_t i = 0; i < outcome->size / sizeof(int); i++)
+                if (((const int *)(const void *)outcome->data)[i] == fd)
+                        return true;
+        return false;
+}
+
+static void assert_child_has(const int *fds, size_t n_fds)
+{
+        JobSpec spec = { .name = "test", .function = run_list_fds, .n_fds = n_fds, .timeout_usec = LONG_USEC };
+        Outcome outcome = { 0 };
+        size_t wanted = 1; /* the channel */
+
+        for (size_t i = 0; i < n_fds; i++)
+                spec.fds[i] = fds[i];
+        (void)start(&spec, &outcome);
+        turn_until_quiet();
+        g_assert_cmpint(outcome.error, ==, 0);
+        for (int fd = 0; fd <= 2; fd++)
+                wanted += fcntl(fd, F_GETFD) >= 0;
+        for (size_t i = 0; i < n_fds; i++) {
+                bool again = false;
+
+                for (size_t j = 0; j < i; j++)
+                        again |= fds[j] == fds[i];
+                if (fds[i] <= 2 || again)
+                        continue;
+                g_assert_true(has_fd(&outcome, fds[i]));
+                wanted++;
+        }
+        g_assert_cmpuint(outcome.size / sizeof(int), ==, wanted);
+        g_free(outcome.data);
+}
+
+static void test_child_fds(void)
+{
+        int held[24];
+
+        for (size_t i = 0; i < ELEMENTSOF(held); i++)
+                held[i] = open("/", O_PATH | O_DIRECTORY); /* inherited, were they not closed */
+        /* A hole, which the channel will be in: some of the kept ones are below it and some above. */
+        close(held[12]);
+        close(held[13]);
+        assert_child_has(NULL, 0);
+        assert_child_has((int[]){ held[5] }, 1);
+        assert_child_has((int[]){ held[20], held[3], held[21], held[0] }, 4);
+        assert_child_has((int[]){ held[2], held[23], held[1], held[22], held[11], held[14], held[4], held[10] },
+                         JOB_FDS_MAX);
+        assert_child_has((int[]){ -1, held[7], held[7], 1 }, 4);
+        for (size_t i = 0; i < ELEMENTSOF(held); i++)
+                if (i != 12 && i != 13)
+                        close(held[i]);
+}
+
+typedef struct Surroundings {
+        char name[16];
+        int death_signal;
+        bool signals_blocked;
+} Surroundings;
+
+static int run_look_around(int channel, const void *parameters)
+{
+        Surroundings seen = { 0 };
+        sigset_t mask;
+
+        (void)parameters;
+        prctl(PR_GET_NAME, seen.name);
+        prctl(PR_GET_PDEATHSIG, &seen.death_signal);
+        sigprocmask(SIG_BLOCK, NULL, &mask);
+        seen.signals_blocked = sigismember(&mask, SIGCHLD) == 1;
+        return job_answer(channel, &seen, sizeof(seen), NULL, 0);
+}
+
+static void test_child_surroundings(void)
+{
+        JobSpec spec = { .name = "lookaround", .function = run_look_around, .timeout_usec = LONG_USEC };
+        Outcome outcome = { 0 };
+        Surroundings seen;
+
+        (void)start(&spec, &outcome);
+        turn_until_quiet();
+        g_assert_cmpuint(outcome.size, ==, sizeof(seen));
+        memcpy(&seen, outcome.data, sizeof(seen));
+        g_assert_cmpstr(seen.name, ==, "lookaround");
+        g_assert_cmpint(seen.death_signal, ==, SIGKILL);
+        g_assert_false(seen.signals_blocked);
+        g_free(outcome.data);
+}
+
+/* ---- Given descriptors ---- */
+
+/* Answers with the errno of looking for the parent's descriptor of the same number. */
+static int run_look_at_parent(int channel, const void *parameters)
+{
+        int fd = *(const int *)parameters, error;
+        char path[64];
+        struct stat st;
+
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getppid(), fd);
+        error = lstat(path, &st) < 0 ? errno : 0;
+        return fcntl(fd, F_GETFD) < 0 ? -errno : job_answer(channel, &error, sizeof(error), NULL, 0);
+}
+
+static void test_given(void)
+{
+        int fd = open("/", O_PATH | O_DIRECTORY), kept = open("/", O_PATH | O_DIRECTORY), error;
+        JobSpec spec = {
+                .name = "test",
+                .function = run_look_at_parent,
+                .parameters = &fd,
+                .fds = { fd, kept },
+                .n_fds = 2,
+                .n_given = 1,
+                .timeout_usec = LONG_USEC,
+        };
+        Outcome outcome = { 0 };
+
+        (void)start(&spec, &outcome);
+        g_assert_cmpint(fcntl(fd, F_GETFD), <, 0);
+        g_assert_cmpint(fcntl(kept, F_GETFD), >=, 0);
+        turn_until_quiet();
+        g_assert_cmpint(outcome.error, ==, 0);
+        g_assert_cmpuint(outcome.size, ==, sizeof(error));
+        memcpy(&error, outcome.data, sizeof(error));
+        g_assert_cmpint(error, ==, ENOENT);
+        g_free(outcome.data);
+        close(kept);
+}
+
+/* ---- No start ---- */
+
+static int run_mark(int channel, const void *parameters)
+{
+        (void)channel;
+        *(volatile int *)*(void *const *)parameters = 1;
+        return 0;
+}
+
+/* Whatever of it fails: nothing has run, and nothing is left. */
+static void assert_no_start(int error, void *mark)
+{
+        int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        JobSpec spec = {
+                .name = "test",
+                .function = run_mark,
+                .parameters = &mark,
+                .fds = { fd },
+                .n_fds = 1,
+                .timeout_usec = LONG_USEC,
+        };
+        size_t before = count_fds();
+        Outcome outcome = { 0 };
+        Job *job = NULL;
+
+        g_assert_cmpint(job_start(event, &spec, on_done, &outcome, &job), ==, error);
+        g_assert_null(job);
+        g_assert_false(have_children());
+        g_assert_cmpint(*(volatile int *)mark, ==, 0);
+        g_assert_cmpint(fcntl(fd, F_GETFD), >=, 0);
+        g_assert_cmpuint(count_fds(), ==, before);
+        close(fd);
+}
+
+static void test_no_start(void)
+{
+        void *mark = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        struct rlimit old, tight;
+        sigset_t child;
+        int filler;
+
+        g_assert_true(mark != MAP_FAILED);
+        g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+        tight = (struct rlimit){ 64, old.rlim_max };
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &tight), ==, 0);
+        /* Of the two that are left one is for the test, and one for its look at all of them. */
+        filler = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        for (int fd = filler; fd < 61;)
+                fd = fcntl(filler, F_DUPFD_CLOEXEC, fd + 1);
+        assert_no_start(-EMFILE, mark);
+        close_range((unsigned)filler, 63, 0);
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+
+        /* sd-event wants the signal to be blocked; then there is a child already. */
+        sigemptyset(&child);
+        sigaddset(&child, SIGCHLD);
+        sigprocmask(SIG_UNBLOCK, &child, NULL);
+        assert_no_start(-EBUSY, mark);
+        sigprocmask(SIG_BLOCK, &child, NULL);
+        munmap(mark, 4096);
+}
+
+int main(int argc, char *argv[])
+{
+        sigset_t signals;
+
+        g_test_init(&argc, &argv, NULL);
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &signals, NULL);
+        g_assert_cmpint(sd_event_new(&event), ==, 0);
+        g_test_add_func("/job/answer", test_answer);
+        g_test_add_func("/job/answer-empty", test_answer_empty);
+        g_test_add_func("/job/answer-largest", test_answer_largest);
+        g_test_add_func("/job/endings", test_endings);
+        g_test_add_func("/job/hostile-answers", test_hostile_answers);
+        g_test_add_func("/job/fds", test_fds);
+        g_test_add_func("/job/no-leaks", test_no_leaks);
+        g_test_add_func("/job/deadline", test_deadline);
+        g_test_add_func("/job/deadline-after-answer", test_deadline_after_answer);
+        g_test_add_func("/job/cancel", test_cancel);
+        g_test_add_func("/job/cancel-after-answer", test_cancel_after_answer);
+        g_test_add_func("/job/stuck-beside-others", test_stuck_beside_others);
+        g_test_add_func("/job/child-fds", test_child_fds);
+        g_test_add_func("/job/child-surroundings", test_child_surroundings);
+        g_test_add_func("/job/given", test_given);
+        g_test_add_func("/job/no-start", test_no_start);
+
+        int r = g_test_run();
+        sd_event_unref(event);
+        return r;
+}
