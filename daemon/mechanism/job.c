@@ -242,8 +242,9 @@ _Noreturn static void run_child(const JobSpec *spec, int channel, pid_t parent)
         if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
                 _exit(EXIT_FAILURE);
         r = close_all_but(spec->fds, spec->n_fds, channel);
-        /* The parent has to be the first to close what it gave, else its close would be the last, and could block. */
-        if (r == 0 && spec->n_given > 0 && recv(channel, &go, 1, 0) != 1)
+        /* The parent watches before anything is done, and is the first to close what it gave: else its close would be
+         * the last, and could block. */
+        if (r == 0 && recv(channel, &go, 1, 0) != 1)
                 _exit(EXIT_FAILURE);
         if (r == 0)
                 r = spec->function(channel, spec->parameters);
@@ -290,19 +291,17 @@ int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata
         job->userdata = userdata;
         r = job_watch(job, event, spec->timeout_usec);
         if (r < 0) {
-                /* Without a watch it must not run; it has done nothing yet that a kill could not undo. */
-                (void)kill(job->pid, SIGKILL);
-                if (!job->on_exit)
-                        (void)waitpid(job->pid, NULL, WNOHANG);
+                /* It is still waiting for its start, so this is quick. */
                 sd_event_source_disable_unref(job->on_channel);
                 sd_event_source_disable_unref(job->on_exit);
                 safe_close(job->channel);
+                (void)kill(job->pid, SIGKILL);
+                (void)waitpid(job->pid, NULL, 0);
                 return r;
         }
         for (size_t i = 0; i < spec->n_given; i++)
                 safe_close(spec->fds[i]);
-        if (spec->n_given > 0)
-                (void)send(job->channel, "", 1, MSG_NOSIGNAL);
+        (void)send(job->channel, "", 1, MSG_NOSIGNAL);
         *ret = TAKE_PTR(job);
         return 0;
 }

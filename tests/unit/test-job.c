@@ -678,18 +678,22 @@ static void test_no_start(void)
         void *mark = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         struct rlimit old, tight;
         sigset_t child;
-        int filler;
+        int fillers[64];
+        size_t n = 0;
 
         g_assert_true(mark != MAP_FAILED);
         g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
         tight = (struct rlimit){ 64, old.rlim_max };
         g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &tight), ==, 0);
         /* Of the two that are left one is for the test, and one for its look at all of them. */
-        filler = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        for (int fd = filler; fd < 61;)
-                fd = fcntl(filler, F_DUPFD_CLOEXEC, fd + 1);
+        do
+                fillers[n++] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        while (fillers[n - 1] >= 0 && n < ELEMENTSOF(fillers));
+        close(fillers[n - 2]);
+        close(fillers[n - 3]);
         assert_no_start(-EMFILE, mark);
-        close_range((unsigned)filler, 63, 0);
+        for (size_t i = 0; i + 3 < n; i++)
+                close(fillers[i]);
         g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
 
         /* sd-event wants the signal to be blocked; then there is a child already. */
