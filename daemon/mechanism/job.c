@@ -58,8 +58,10 @@ static void job_kill(Job *job)
         n_stuck++;
 }
 
-/* Hands the result to the owner, once; from then on the job only waits to be reaped. The deadline holds on: a child that
- * has answered, or closed its end, and stays is killed too. */
+/*
+ * Hands the result to the owner, once; from then on the job only waits to be reaped. The deadline stays: a child that
+ * has answered, or closed its end, and does not go is killed too.
+ */
 static void job_finish(Job *job, int error, JobAnswer *answer)
 {
         JobDone done = job->done;

@@ -18,6 +18,7 @@
 #include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -132,8 +133,9 @@ int probe_enter_sandbox(void)
         if (geteuid() == 0 &&
             (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0))
                 return -errno;
-        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
-            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &sandbox_filter) < 0)
+        /* Another user's process does not die with its parent any more, unless it asks for it again. */
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+            prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &sandbox_filter) < 0)
                 return -errno;
         return 0;
 }

@@ -238,6 +238,18 @@ static int run_release(int channel, const void *parameters)
         return send_answer(channel, releasing, &answer, fd);
 }
 
+/* A daemon that starts after a crash in the middle of this finishes it. */
+static void note_release(Image *image)
+{
+        ImageState state = image->state;
+
+        if (state == IMAGE_ATTACHING)
+                return;
+        image->state = IMAGE_DETACHING;
+        (void)record_write(image);
+        image->state = state;
+}
+
 int releasing_run(Releasing *releasing, JobDone done)
 {
         Image *image = releasing->image;
@@ -258,6 +270,8 @@ int releasing_run(Releasing *releasing, JobDone done)
                 fdstore_drop(image->id);
                 image->stored = false;
         }
+        if (releasing->release)
+                note_release(image);
         r = story_run_job(releasing->story, &spec, done);
         if (r > 0)
                 image->fd = -1;
