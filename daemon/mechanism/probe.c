@@ -31,6 +31,10 @@
 #define MEMORY_MAX (UINT64_C(512) << 20)
 #define CPU_SECONDS_MAX 20
 
+#ifndef __has_feature /* as clang, and newer gcc, say it */
+#define __has_feature(feature) 0
+#endif
+
 static const uint32_t sector_sizes[] = { 512, 1024, 2048, 4096 };
 
 /* ---- The sandbox ---- */
@@ -111,7 +115,7 @@ static int limit_resources(void)
 {
         int r = limit(RLIMIT_CPU, CPU_SECONDS_MAX);
 
-#ifndef __SANITIZE_ADDRESS__ /* which maps terabytes */
+#if !defined(__SANITIZE_ADDRESS__) && !__has_feature(address_sanitizer) /* which maps terabytes */
         if (r == 0)
                 r = limit(RLIMIT_AS, MEMORY_MAX);
 #endif
@@ -312,7 +316,7 @@ static int read_table(int fd, uint64_t base, ProbeSummary *summary, ProbeVolume 
 }
 
 /* A GPT says in which sector size it was written by where its header is. 0: there is none. */
-static int find_gpt_sector_size(int fd, uint64_t base, uint32_t *ret)
+static int find_gpt_sector_size(int fd, uint64_t base, uint64_t size, uint32_t *ret)
 {
         static const char magic[8] = { 'E', 'F', 'I', ' ', 'P', 'A', 'R', 'T' };
 
@@ -320,7 +324,8 @@ static int find_gpt_sector_size(int fd, uint64_t base, uint32_t *ret)
         for (size_t i = 0; i < ELEMENTSOF(sector_sizes); i++) {
                 char header[sizeof(magic)];
 
-                if (pread(fd, header, sizeof(header), (off_t)(base + sector_sizes[i])) != sizeof(header) ||
+                if (size < sector_sizes[i] + sizeof(header) ||
+                    pread(fd, header, sizeof(header), (off_t)(base + sector_sizes[i])) != sizeof(header) ||
                     memcmp(header, magic, sizeof(magic)) != 0)
                         continue;
                 if (*ret)
@@ -357,7 +362,7 @@ static int count_recognised(int fd, uint64_t base, uint64_t size, uint32_t secto
  */
 static int find_sector_size(int fd, uint64_t base, uint64_t size, ProbeVolume *scratch, uint32_t *ret)
 {
-        int r = find_gpt_sector_size(fd, base, ret);
+        int r = find_gpt_sector_size(fd, base, size, ret);
 
         if (r < 0 || *ret)
                 return r;
@@ -372,6 +377,14 @@ static int find_sector_size(int fd, uint64_t base, uint64_t size, ProbeVolume *s
 static bool may_be_hybrid(const ProbeVolume *whole)
 {
         return !streq(whole->usage, "filesystem") || streq(whole->type, "iso9660") || streq(whole->type, "udf");
+}
+
+/* In front of what is there; of as many as there can be the last one is left out. */
+static void put_first(const ProbeVolume *whole, ProbeSummary *summary, ProbeVolume *volumes)
+{
+        summary->n_volumes = MIN(summary->n_volumes, PROBE_VOLUMES_MAX - 1);
+        memmove(volumes + 1, volumes, sizeof(*volumes) * summary->n_volumes++);
+        volumes[0] = *whole;
 }
 
 static int read_image(const ProbeSpec *spec, int fd, ProbeSummary *summary, ProbeVolume *volumes)
@@ -392,17 +405,14 @@ static int read_image(const ProbeSpec *spec, int fd, ProbeSummary *summary, Prob
                         summary->sector_size = 512;
                         r = 0;
                 }
-                volumes[summary->n_volumes++] = whole;
                 if (r >= 0)
                         r = read_table(fd, spec->offset, summary, volumes);
                 if (r < 0)
                         return r;
-                /* What seems to be a RAID member as a whole is one in its last partition. */
-                if (summary->table[0] && !streq(whole.usage, "filesystem")) {
-                        memmove(volumes, volumes + 1, sizeof(*volumes) * --summary->n_volumes);
-                }
-        } else
-                volumes[summary->n_volumes++] = whole;
+        }
+        /* What seems to be a RAID member as a whole is one in its last partition. */
+        if (!summary->table[0] || streq(whole.usage, "filesystem"))
+                put_first(&whole, summary, volumes);
         for (uint32_t i = 0; i < summary->n_volumes; i++) {
                 if (volumes[i].number == 0 || !inside(summary, &volumes[i]))
                         continue;

@@ -200,8 +200,11 @@ static int plan(Story *story)
 {
         Attach *attach = attach_of(story);
         const AttachRequest *request = &attach->request;
-        int r = attach->existing ? 0 : check_limit(story);
+        int r;
 
+        if (!request->read_only && !story->service->config->allow_writable)
+                return story_fail(story, -EPERM, "the administrator permits reading only");
+        r = attach->existing ? 0 : check_limit(story);
         if (r >= 0 && !attach->existing)
                 r = fill_image(attach);
         if (r < 0 || !request->mount)

@@ -78,8 +78,12 @@ static int resolve_options(Mounting *mounting, MountItem *item, const MountWish 
                 .requested = wish->options,
         };
         _cleanup_free_ char *offender = NULL;
-        int r = filesystem_options(item->type, &request, &item->options, &offender);
+        int r;
 
+        /* Among other volumes one that can only be read is no surprise; alone it is not what was asked for. */
+        if (!request.read_only && item->volume->number == 0 && filesystem_is_read_only(item->type))
+                return story_fail(story, -EROFS, "%s can only be read; attach it read-only", type);
+        r = filesystem_options(item->type, &request, &item->options, &offender);
         if (r == -EPERM)
                 return story_fail(story, r, "the option \"%s\" is not permitted for %s", strempty(offender), type);
         if (r == -EINVAL && !offender)
