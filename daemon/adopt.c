@@ -83,7 +83,8 @@ static bool forget_lost_mounts(Image *image)
 
                 if (!volume_is_mounted(volume))
                         continue;
-                if (mount_get_id(volume->mount_point, &id) < 0 || id != volume->mount_id) {
+                if ((mount_get_id(volume->mount_point, &id) < 0 || id != volume->mount_id) &&
+                    !mount_exists(volume->mount_id)) {
                         releasing_forget_mount(volume);
                         lost = true;
                 }

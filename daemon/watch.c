@@ -5,7 +5,7 @@
  *   formatted through its device: it is looked at again. A device may be gone now
  *   that somebody held at its detach, or that somebody has cleared.
  * - The kernel tells that some mount has changed, not which: our own are compared
- *   by their mount ids, which asks no file system and reads no table. If one was
+ *   by their mount ids, which asks no file system and usually reads no table. If one was
  *   unmounted by somebody else its mount point goes, and with the last one the
  *   image, if it is to detach by itself.
  */
@@ -93,7 +93,8 @@ static bool is_still_there(const Volume *volume)
 {
         uint64_t id;
 
-        return mount_get_id(volume->mount_point, &id) >= 0 && id == volume->mount_id;
+        return (mount_get_id(volume->mount_point, &id) >= 0 && id == volume->mount_id) ||
+               mount_exists(volume->mount_id);
 }
 
 static void check_image(Watch *watch, Image *image)

@@ -169,6 +169,18 @@ int mount_get_id(const char *path, uint64_t *ret_id)
         return 0;
 }
 
+bool mount_exists(uint64_t id)
+{
+        _cleanup_fclose_ FILE *f = fopen("/proc/self/mountinfo", "re");
+        _cleanup_free_ char *line = NULL;
+        size_t allocated = 0;
+
+        while (f && getline(&line, &allocated, f) > 0)
+                if (strtoull(line, NULL, 10) == id)
+                        return true;
+        return false;
+}
+
 int mount_attach(int mount_fd, int parent_fd, const char *name, uint64_t *ret_id)
 {
         _cleanup_close_ int directory = openat(parent_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

@@ -435,7 +435,9 @@ static void apply_success(MountItem *item, uint64_t mount_id)
 
 static void apply_failure(MountItem *item, const MountResult *result)
 {
-        describe_failure(item, result);
+        /* One that was held back because another one failed has nothing against it. */
+        if (result->error < 0)
+                describe_failure(item, result);
         (void)mount_point_remove(item->volume->mount_point);
         free(item->volume->mount_point);
         item->volume->mount_point = NULL;
