@@ -79,15 +79,10 @@ static bool forget_lost_mounts(Image *image)
         Volume *volume;
 
         IMAGE_FOREACH_VOLUME (volume, image) {
-                uint64_t id;
-
-                if (!volume_is_mounted(volume))
+                if (!volume_is_mounted(volume) || mount_is_there(volume->mount_point, volume->mount_id))
                         continue;
-                if ((mount_get_id(volume->mount_point, &id) < 0 || id != volume->mount_id) &&
-                    !mount_exists(volume->mount_id)) {
-                        releasing_forget_mount(volume);
-                        lost = true;
-                }
+                releasing_forget_mount(volume);
+                lost = true;
         }
         return lost;
 }

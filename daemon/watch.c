@@ -89,14 +89,6 @@ static int on_device(sd_device_monitor *monitor, sd_device *device, void *userda
 
 /* ---- Mounts ---- */
 
-static bool is_still_there(const Volume *volume)
-{
-        uint64_t id;
-
-        return (mount_get_id(volume->mount_point, &id) >= 0 && id == volume->mount_id) ||
-               mount_exists(volume->mount_id);
-}
-
 static void check_image(Watch *watch, Image *image)
 {
         bool changed = false;
@@ -110,7 +102,7 @@ static void check_image(Watch *watch, Image *image)
                 return;
         }
         IMAGE_FOREACH_VOLUME (volume, image) {
-                if (!volume_is_mounted(volume) || is_still_there(volume))
+                if (!volume_is_mounted(volume) || mount_is_there(volume->mount_point, volume->mount_id))
                         continue;
                 releasing_forget_mount(volume);
                 registry_notify(watch->service->registry, REGISTRY_VOLUME_CHANGED, image, volume);

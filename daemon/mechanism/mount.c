@@ -169,7 +169,7 @@ int mount_get_id(const char *path, uint64_t *ret_id)
         return 0;
 }
 
-bool mount_exists(uint64_t id)
+static bool is_in_table(uint64_t id)
 {
         _cleanup_fclose_ FILE *f = fopen("/proc/self/mountinfo", "re");
         _cleanup_free_ char *line = NULL;
@@ -179,6 +179,13 @@ bool mount_exists(uint64_t id)
                 if (strtoull(line, NULL, 10) == id)
                         return true;
         return false;
+}
+
+bool mount_is_there(const char *path, uint64_t id)
+{
+        uint64_t current;
+
+        return (mount_get_id(path, &current) >= 0 && current == id) || is_in_table(id);
 }
 
 int mount_attach(int mount_fd, int parent_fd, const char *name, uint64_t *ret_id)

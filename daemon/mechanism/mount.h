@@ -62,11 +62,10 @@ int mount_attach(int mount_fd, int parent_fd, const char *name, uint64_t *ret_id
 int mount_get_id(const char *path, uint64_t *ret_id);
 
 /*
- * Whether mount @id still is somewhere in this mount namespace: it may have been
- * covered by another one, or moved. Reads the whole table: for when mount_get_id()
- * gives something else. Does not block.
+ * Whether mount @id is at @path, or covered there by another one, or moved away.
+ * Reads the whole mount table only if it is not on top. Does not block.
  */
-bool mount_exists(uint64_t id);
+bool mount_is_there(const char *path, uint64_t id);
 
 /* A detached copy of the mount at @path, to be put back with mount_attach() should a later step fail. */
 int mount_clone(const char *path, uint64_t id, int *ret_fd);

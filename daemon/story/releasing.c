@@ -90,7 +90,7 @@ static int clone_mount(ReleaseItem *item)
                 r = mount_get_id(item->volume->mount_point, &item->mount_id);
         if (r >= 0)
                 r = mount_clone(item->volume->mount_point, item->mount_id, &item->clone);
-        if (r == -ESTALE && mount_exists(item->mount_id))
+        if (r == -ESTALE && mount_is_there(item->volume->mount_point, item->mount_id))
                 return -EBUSY; /* something else is mounted on top of it */
         /* Somebody else has unmounted it: as good as done. */
         if (r == -ESTALE || r == -ENOENT) {
