@@ -169,6 +169,22 @@ static int apply_flag(int id, Settings *settings)
         return 0;
 }
 
+/* The bus takes nothing else as a string. */
+static int take_text(const char *value, const char **target)
+{
+        const char *end = value + strlen(value);
+
+        for (const char *s = value; s < end;) {
+                size_t n = text_decode(s, (size_t)(end - s), NULL);
+
+                if (n == 0)
+                        return -EILSEQ;
+                s += n;
+        }
+        *target = value;
+        return 0;
+}
+
 static int apply_value(int id, const char *value, Settings *settings)
 {
         uint64_t number;
@@ -190,14 +206,11 @@ static int apply_value(int id, const char *value, Settings *settings)
                 settings->direct_io = value;
                 return streq(value, "auto") || streq(value, "yes") || streq(value, "no") ? 0 : -EINVAL;
         case OPTION_NAME:
-                settings->name = value;
-                return 0;
+                return take_text(value, &settings->name);
         case 't':
-                settings->type = value;
-                return 0;
+                return take_text(value, &settings->type);
         case 'o':
-                settings->mount_options = value;
-                return 0;
+                return take_text(value, &settings->mount_options);
         }
         return -EINVAL;
 }
@@ -210,7 +223,9 @@ static int apply_option(int id, const char *value, Settings *settings)
         r = option->value ? apply_value(id, value, settings) : apply_flag(id, settings);
         if (r < 0)
                 return error_print(STATUS_USAGE, value, "--%s takes %s%s", option->name, option->value,
-                                   r == -ERANGE ? ", and this is too much" : "");
+                                   r == -ERANGE   ? ", and this is too much"
+                                   : r == -EILSEQ ? ", in UTF-8"
+                                                  : "");
         return STATUS_OK;
 }
 

@@ -116,5 +116,7 @@ int options_read(sd_bus_message *message, const OptionRule *rules, size_t n_rule
                 if (r < 0)
                         return r;
         }
-        return r < 0 ? r : sd_bus_message_exit_container(message);
+        if (r >= 0)
+                r = sd_bus_message_exit_container(message);
+        return MIN(r, 0);
 }

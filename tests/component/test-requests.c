@@ -136,11 +136,11 @@ static void test_impossible_values(Fixture *f, gconstpointer userdata)
                 { "{'offset': <uint64 18446744073709551615>}", "offset" },
                 { "{'offset': <uint64 18446744073709551104>, 'size': <uint64 1024>}", "offset" },
                 { "{'offset': <uint64 9223372036854775808>}", "offset" },
-                { "{'volumes': <[uint32 1, 1]>}", "volumes" },
-                { "{'mount': <false>, 'volumes': <[uint32 1]>}", "volumes" },
-                { "{'mount': <false>, 'filesystem-type': <'ext4'>}", "filesystem-type" },
-                { "{'mount': <false>, 'mount-options': <'noexec'>}", "mount-options" },
-                { "{'mount': <false>, 'name': <'x'>}", "name" },
+                { "{'volumes': <[uint32 0, 0]>}", "volumes" },
+                { "{'mount': <false>, 'volumes': <[uint32 1]>}", "mount" },
+                { "{'mount': <false>, 'filesystem-type': <'ext4'>}", "mount" },
+                { "{'mount': <false>, 'mount-options': <'noexec'>}", "mount" },
+                { "{'mount': <false>, 'name': <'x'>}", "mount" },
                 { "{'name': <''>}", "name" },
                 { "{'name': <'/'>}", "name" },
                 { "{'name': <'..'>}", "name" },
@@ -251,24 +251,24 @@ static void test_other_methods(Fixture *f, gconstpointer userdata)
 
 /* ---- descriptors ---- */
 
-/* Attach of @fd has to fail as InvalidArgs with words that match. */
-static void assert_bad_fd(Fixture *f, int fd, const char *options, const char *pattern)
+/* Attach of @fd has to fail with that error and words that match. */
+static void assert_bad_fd(Fixture *f, int fd, const char *options, const char *error, const char *pattern)
 {
         g_assert_cmpint(fd, >=, 0);
         g_autoptr(TestCall) call = test_attach(f->ann, fd, options);
-        test_assert_failed(call, "InvalidArgs", pattern);
+        test_assert_failed(call, error, pattern);
         close(fd);
 }
 
 static void test_open_modes(Fixture *f, gconstpointer userdata)
 {
         (void)userdata;
-        assert_bad_fd(f, open(f->file, O_PATH | O_CLOEXEC), NULL, "*O_PATH*");
-        assert_bad_fd(f, open(f->file, O_WRONLY | O_CLOEXEC), NULL, "*read*");
-        assert_bad_fd(f, open(f->file, O_RDWR | O_APPEND | O_CLOEXEC), NULL, "*O_APPEND*");
-        assert_bad_fd(f, open(f->file, O_RDONLY | O_APPEND | O_CLOEXEC), NULL, "*O_APPEND*");
+        assert_bad_fd(f, open(f->file, O_PATH | O_CLOEXEC), NULL, "InvalidArgs", "*O_PATH*");
+        assert_bad_fd(f, open(f->file, O_WRONLY | O_CLOEXEC), NULL, "InvalidArgs", "*read*");
+        assert_bad_fd(f, open(f->file, O_RDWR | O_APPEND | O_CLOEXEC), NULL, "InvalidArgs", "*O_APPEND*");
+        assert_bad_fd(f, open(f->file, O_RDONLY | O_APPEND | O_CLOEXEC), NULL, "InvalidArgs", "*O_APPEND*");
         /* Root could open it for writing: all the less may it. */
-        assert_bad_fd(f, open(f->file, O_RDONLY | O_CLOEXEC), "{'read-only': <false>}", "*read-only*");
+        assert_bad_fd(f, open(f->file, O_RDONLY | O_CLOEXEC), "{'read-only': <false>}", "InvalidArgs", "*read-only*");
 }
 
 static int pipe_end(void)
@@ -285,14 +285,27 @@ static void test_not_regular(Fixture *f, gconstpointer userdata)
 
         (void)userdata;
         g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
-        assert_bad_fd(f, open("/tmp", O_RDONLY | O_CLOEXEC), NULL, "*regular file*");
-        assert_bad_fd(f, open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC), NULL, "*file*");
-        assert_bad_fd(f, pipe_end(), NULL, "*regular file*");
-        assert_bad_fd(f, open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC), NULL, "*regular file*");
-        assert_bad_fd(f, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), NULL, "*regular file*");
-        assert_bad_fd(f, open("/dev/null", O_RDONLY | O_CLOEXEC), NULL, "*regular file*");
-        assert_bad_fd(f, open("/dev/loop0", O_RDONLY | O_NONBLOCK | O_CLOEXEC), NULL, "*regular file*");
+        assert_bad_fd(f, open("/tmp", O_RDONLY | O_CLOEXEC), NULL, "InvalidImage", "*regular file*");
+        assert_bad_fd(f, open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC), NULL, "InvalidArgs", "*flags*");
+        assert_bad_fd(f, pipe_end(), NULL, "InvalidImage", "*regular file*");
+        assert_bad_fd(f, open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC), NULL, "InvalidImage", "*regular file*");
+        assert_bad_fd(f, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), NULL, "InvalidImage", "*regular file*");
+        assert_bad_fd(f, open("/dev/null", O_RDONLY | O_CLOEXEC), NULL, "InvalidImage", "*regular file*");
         unlink(fifo);
+}
+
+/* A device with a file system on it is no file either. */
+static void test_device(Fixture *f, gconstpointer userdata)
+{
+        const char *argv[] = { "losetup", "--find", "--show", "--read-only", f->file, NULL };
+        g_autofree char *device = NULL;
+
+        (void)userdata;
+        g_assert_cmpint(test_run_as(TEST_ROOT, argv, &device, NULL), ==, 0);
+        g_strchomp(device);
+        assert_bad_fd(f, open(device, O_RDONLY | O_CLOEXEC), NULL, "InvalidImage", "*regular file*");
+        test_run("losetup", "--detach", device, NULL);
+        test_snapshot_wait(f->before, 0);
 }
 
 static void assert_bad_image(Fixture *f, int fd, const char *pattern)
@@ -378,6 +391,7 @@ static void test_surplus_descriptors(Fixture *f, gconstpointer userdata)
         (void)userdata;
         /* Once before the snapshot, for what the daemon opens at its first work and keeps. */
         g_autofree char *first = raw_attach(f, g_variant_new_parsed("(@h 0, {'x': <1>})"), &f->fd, 1);
+        g_assert_cmpstr(first, ==, ERROR_PREFIX "InvalidArgs");
         g_autoptr(TestSnapshot) before = test_snapshot_take(f->daemon->pid);
         for (size_t i = 0; i < ELEMENTSOF(fds); i++)
                 fds[i] = f->fd;
@@ -453,6 +467,7 @@ int main(int argc, char **argv)
         ADD("/requests/options/other-methods", test_other_methods);
         ADD("/requests/descriptors/modes", test_open_modes);
         ADD("/requests/descriptors/not-regular", test_not_regular);
+        ADD("/requests/descriptors/device", test_device);
         ADD("/requests/descriptors/no-image", test_no_image);
         ADD("/requests/descriptors/index", test_descriptor_index);
         ADD("/requests/descriptors/surplus", test_surplus_descriptors);

@@ -293,8 +293,8 @@ static void test_hostile_names(TestGround *g, gconstpointer userdata)
                                              "a\tb",
                                              "\\040",
                                              "x\xc2\x85",
-                                             "\xe2\x80\xae"
-                                             "gnp",
+                                             ("\xe2\x80\xae"
+                                              "gnp"),
                                              "#x" };
 
         (void)userdata;
@@ -304,7 +304,6 @@ static void test_hostile_names(TestGround *g, gconstpointer userdata)
                 g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
                 g_autofree char *volume = test_volume_path(image, 0);
                 g_autofree char *label = test_property_string(g->ann, volume, VOLUME, "Label");
-                g_autofree char *utab = NULL;
 
                 g_test_message("%s -> %s", label, mount_points[0]);
                 assert_harmless_name(mount_points[0]);

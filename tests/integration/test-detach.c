@@ -207,6 +207,23 @@ static void test_detach_all(TestGround *g, gconstpointer userdata)
         unlink(bobs);
 }
 
+/* More images than requests that ann may have under way: all go, or it is said that some did not. */
+static void test_detach_many(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *original = test_image_squashfs("original.img", TEST_ANN);
+
+        for (unsigned i = 0; i < 10; i++) {
+                _cleanup_close_ int fd = test_image_memfd(original, false);
+                g_autoptr(TestCall) call = test_attach(g->ann, fd, NULL);
+                test_assert_succeeded(call);
+        }
+        (void)userdata;
+        g_autoptr(TestCall) all = test_simple_call(g->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(all);
+        g_assert_cmpuint(test_count_loops(), ==, 0);
+        unlink(original);
+}
+
 /* ---- behind its back ---- */
 
 static void unmount_by_root(const char *mount_point, int flags)
@@ -230,6 +247,25 @@ static void test_umount(TestGround *g, gconstpointer userdata)
 {
         (void)userdata;
         test_foreign_unmount(g, GINT_TO_POINTER(0));
+}
+
+/* By the user herself, with the plain tool; and by nobody else. */
+static void test_umount_by_user(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "MY DISK", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        const char *argv[] = { "umount", mount_points[0], NULL };
+        g_autofree char *words = NULL;
+
+        (void)userdata;
+        g_assert_cmpint(test_run_as(TEST_BOB, argv, NULL, &words), !=, 0);
+        test_assert_hello(TEST_ANN, mount_points[0]);
+        g_assert_cmpint(test_run_as(TEST_ANN, argv, NULL, NULL), ==, 0);
+        /* When umount(8) is back, it is done. */
+        test_snapshot_assert(g->before, 0);
+        assert_gone(g, image);
+        unlink(file);
 }
 
 static void test_umount_lazy(TestGround *g, gconstpointer userdata)
@@ -411,7 +447,9 @@ int main(int argc, char **argv)
         TEST_ADD("/detach/unmount/last", NULL, test_last_unmount);
         TEST_ADD("/detach/unmount/stays", NULL, test_stays_if_asked);
         TEST_ADD("/detach/all", NULL, test_detach_all);
+        TEST_ADD("/detach/all/many", "[Limits]\nMaxRequestsPerUser=4\n", test_detach_many);
         TEST_ADD("/detach/foreign/umount", NULL, test_umount);
+        TEST_ADD("/detach/foreign/umount-by-user", NULL, test_umount_by_user);
         TEST_ADD("/detach/foreign/umount-lazy", NULL, test_umount_lazy);
         TEST_ADD("/detach/foreign/umount-of-one", NULL, test_umount_of_one);
         TEST_ADD("/detach/foreign/umount-stays", NULL, test_umount_without_auto_detach);

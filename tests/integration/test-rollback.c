@@ -236,6 +236,50 @@ static void test_silent_and_caller_goes(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+/* Silent from the moment on when the loop device is there: the mounting hangs. */
+static void test_silent_while_mounting(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
+        int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
+
+        (void)userdata;
+        test_fuse_file_silence_at_fsync(fuse);
+        g_autoptr(TestCall) call = test_attach_start(g->ann, fd, "{'direct-io': <'yes'>}");
+        close(fd);
+        test_wait_quiet(test_fuse_file_has_stuck, fuse, "the mounting to be stuck");
+        assert_others_go_on(g);
+        test_call_wait(call);
+        test_assert_failed(call, "Timeout", "*");
+        assert_others_go_on(g);
+        test_fuse_file_resume(fuse);
+        test_snapshot_wait(g->before, 0);
+        test_fuse_file_stop(fuse);
+        unlink(file);
+}
+
+static void test_caller_goes_while_mounting(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
+        int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
+        GDBusConnection *visitor = test_connect_as(TEST_ANN);
+
+        (void)userdata;
+        test_fuse_file_silence_at_fsync(fuse);
+        TestCall *call = test_attach_start(visitor, fd, "{'direct-io': <'yes'>}");
+        close(fd);
+        test_wait_quiet(test_fuse_file_has_stuck, fuse, "the mounting to be stuck");
+        test_disconnect(visitor);
+        test_call_wait(call);
+        test_call_free(call);
+        assert_others_go_on(g);
+        test_fuse_file_resume(fuse);
+        test_snapshot_wait(g->before, 0);
+        test_fuse_file_stop(fuse);
+        unlink(file);
+}
+
 /*
  * Silent when it is attached and mounted already: reading hangs, which is the
  * reader's affair; Detach, and SIGTERM, must not.
@@ -310,6 +354,8 @@ int main(int argc, char **argv)
         TEST_ADD("/rollback/caller-goes", NULL, test_caller_goes);
         TEST_ADD("/rollback/silent/probe", "[Limits]\nJobTimeoutSec=1\n", test_silent_while_probing);
         TEST_ADD("/rollback/silent/caller-goes", "[Limits]\nJobTimeoutSec=1\n", test_silent_and_caller_goes);
+        TEST_ADD("/rollback/silent/mount", "[Limits]\nJobTimeoutSec=1\n", test_silent_while_mounting);
+        TEST_ADD("/rollback/silent/mount/caller-goes", NULL, test_caller_goes_while_mounting);
         TEST_ADD("/rollback/silent/mounted", "[Limits]\nJobTimeoutSec=1\n", test_silent_after_mounting);
         TEST_ADD("/rollback/silent/many", "[Limits]\nJobTimeoutSec=2\nMaxRequestsPerUser=4\n", test_many_silent);
         return g_test_run();

@@ -28,6 +28,7 @@
 
 typedef struct Shared {
         atomic_bool silent;
+        atomic_bool silent_at_fsync;
         atomic_ulong silent_from;
         atomic_uint n_stuck;
 } Shared;
@@ -165,9 +166,13 @@ static void handle(Server *server, const struct fuse_in_header *header, const vo
         case FUSE_STATFS:
                 reply(server, header->unique, 0, &statfs, sizeof(statfs));
                 break;
+        case FUSE_FSYNC:
+                if (atomic_exchange(&server->shared->silent_at_fsync, false))
+                        atomic_store(&server->shared->silent, true);
+                reply(server, header->unique, 0, NULL, 0);
+                break;
         case FUSE_RELEASE:
         case FUSE_FLUSH:
-        case FUSE_FSYNC:
         case FUSE_ACCESS:
                 reply(server, header->unique, 0, NULL, 0);
                 break;
@@ -267,6 +272,12 @@ void test_fuse_file_silence(TestFuseFile *fuse, uint64_t offset)
 {
         atomic_store(&fuse->shared->silent_from, offset);
         atomic_store(&fuse->shared->silent, true);
+}
+
+void test_fuse_file_silence_at_fsync(TestFuseFile *fuse)
+{
+        atomic_store(&fuse->shared->silent_from, 0);
+        atomic_store(&fuse->shared->silent_at_fsync, true);
 }
 
 bool test_fuse_file_has_stuck(gpointer userdata)

@@ -24,6 +24,12 @@ const char *test_fuse_file_path(const TestFuseFile *fuse);
  */
 void test_fuse_file_silence(TestFuseFile *fuse, uint64_t offset);
 
+/*
+ * The same from the next fsync(2) of the file on: LOOP_CONFIGURE does that, so it
+ * is when a loop device is bound to it, and whatever reads the device is stuck.
+ */
+void test_fuse_file_silence_at_fsync(TestFuseFile *fuse);
+
 /* Whether a read is waiting; for test_wait_quiet(). @userdata: the TestFuseFile. */
 bool test_fuse_file_has_stuck(gpointer userdata);
 

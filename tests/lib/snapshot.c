@@ -222,8 +222,10 @@ void test_snapshot_assert(const TestSnapshot *before, pid_t daemon)
 {
         g_autoptr(TestSnapshot) after = test_snapshot_take(daemon);
         g_autofree char *difference = test_snapshot_difference(before, after);
-        if (difference)
-                g_error("something has come (+) or gone (-):\n%s", difference);
+        if (difference) {
+                g_test_message("%s", difference);
+                g_error("something has come (+) or gone (-), see above");
+        }
 }
 
 typedef struct Comparison {

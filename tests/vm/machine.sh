@@ -51,8 +51,10 @@ build() {
 
 # ---- one machine at a time ----
 
+# The process is known by its command line: a number may be anybody's by now.
 background_runs() {
-    [[ -e $state/background ]] && ! flock -n "$cache/vm.lock" true
+    [[ -e $state/background ]] &&
+        grep -qsaF "path=$(qemu_path "$state")/agent.sock" "/proc/$(cat "$state/pid")/cmdline"
 }
 
 # Takes the lock (and with it the right to start a machine), or finds that a
@@ -63,8 +65,8 @@ take_machine() {
     exec 9>"$cache/vm.lock"
     ours=yes
     flock -n 9 && return
-    [[ -e $state/background ]] || echo "vm: Waiting for another virtual machine to end ..." >&2
-    until [[ -e $state/background ]]; do
+    background_runs || echo "vm: Waiting for another virtual machine to end ..." >&2
+    until background_runs; do
         [[ $SECONDS -lt $deadline ]] || die "Another virtual machine did not end within $lock_timeout s."
         if flock -w 1 9; then
             return
