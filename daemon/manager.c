@@ -32,7 +32,7 @@ typedef struct Manager {
         Watch *watch;
         sd_event_source *on_idle_time;
         sd_event_source *on_stop_time;
-        bool stopping;
+        bool ready;
 } Manager;
 
 /* ---- What has happened ---- */
@@ -67,11 +67,16 @@ static void keep_device(Image *image)
 
 static void on_registry_event(RegistryEvent event, Image *image, Volume *volume, void *userdata)
 {
+        Manager *manager = userdata;
+
+        /* What is taken over has not changed for anybody. */
+        if (!manager->ready)
+                return;
         if (event == REGISTRY_IMAGE_ADDED || event == REGISTRY_IMAGE_REMOVED)
                 log_image(event, image);
         if (event != REGISTRY_IMAGE_REMOVED)
                 keep_device(image);
-        bus_on_registry_event(event, image, volume, userdata);
+        bus_on_registry_event(event, image, volume, &manager->service);
 }
 
 /* ---- Leaving ---- */
@@ -86,8 +91,10 @@ static int on_name_released(sd_bus_message *reply, void *userdata, sd_bus_error 
         Manager *manager = userdata;
 
         (void)reply, (void)error;
-        if (is_idle(manager))
+        if (is_idle(manager)) {
+                (void)sd_notify(0, "STOPPING=1");
                 return sd_event_exit(manager->service.event, 0);
+        }
         return sd_bus_request_name_async(manager->service.bus, NULL, BUS_NAME, 0, NULL, NULL);
 }
 
@@ -98,7 +105,6 @@ static int on_idle_time(sd_event_source *source, uint64_t usec, void *userdata)
         (void)source, (void)usec;
         if (!is_idle(manager))
                 return 0;
-        (void)sd_notify(0, "STOPPING=1");
         return sd_bus_release_name_async(manager->service.bus, NULL, BUS_NAME, on_name_released, manager);
 }
 
@@ -112,19 +118,31 @@ static void arm_idle_timer(Manager *manager)
         (void)sd_event_source_set_enabled(manager->on_idle_time, SD_EVENT_ONESHOT);
 }
 
-static void on_stories_ended(void *userdata)
+/* Those of devices that no image uses. A child that is not dead yet may still be binding one. */
+static void sweep_markers(Service *service)
+{
+        if (!service->markers_stale || job_n_stuck_all() > 0)
+                return;
+        for (const Story *story = service->stories; story; story = story->next)
+                if (story->step->stage == STAGE_BIND)
+                        return;
+        adopt_sweep_markers(service);
+        service->markers_stale = false;
+}
+
+static void on_story_ended(void *userdata)
 {
         Manager *manager = userdata;
+        Service *service = &manager->service;
 
-        if (manager->stopping) {
-                (void)sd_event_exit(manager->service.event, 0);
+        sweep_markers(service);
+        if (service->stopping) {
+                if (!service->stories)
+                        (void)sd_event_exit(service->event, 0);
                 return;
         }
         if (manager->watch)
                 watch_story_ended(manager->watch);
-        if (manager->service.stories)
-                return;
-        adopt_sweep_markers(&manager->service);
         arm_idle_timer(manager);
 }
 
@@ -150,8 +168,10 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
         Manager *manager = userdata;
 
         (void)source, (void)info;
+        if (manager->service.stopping)
+                return 0;
         (void)sd_notify(0, "STOPPING=1");
-        manager->stopping = true;
+        manager->service.stopping = true;
         while (cancel_one(&manager->service))
                 ;
         if (!manager->service.stories)
@@ -225,7 +245,8 @@ static int set_up(Manager *manager)
         Service *service = &manager->service;
         int r = config_load(folders, on_config_complaint, NULL, &service->config);
 
-        service->on_idle = on_stories_ended;
+        service->on_story_ended = on_story_ended;
+        service->markers_stale = true;
         service->userdata = manager;
         if (r >= 0)
                 r = make_folders();
@@ -235,17 +256,19 @@ static int set_up(Manager *manager)
                 r = set_up_events(manager);
         if (r < 0)
                 return r;
-        service->registry = registry_new(on_registry_event, service);
+        service->registry = registry_new(on_registry_event, manager);
         service->users = user_cache_new();
         if (!service->registry || !service->users)
                 return -ENOMEM;
         r = set_up_bus(manager);
         if (r >= 0)
                 r = watch_new(service, &manager->watch);
-        if (r >= 0)
-                r = adopt_images(service);
+        /* The name first: another daemon's unfinished work is not ours to clean up. Calls are not served before all is
+         * taken over, since nothing is dispatched until then. */
         if (r >= 0)
                 r = sd_bus_request_name(service->bus, BUS_NAME, 0);
+        if (r >= 0)
+                r = adopt_images(service);
         return r;
 }
 
@@ -272,8 +295,9 @@ int manager_run(void)
         int r = set_up(&manager);
 
         if (r >= 0) {
+                manager.ready = true;
                 (void)sd_notify(0, "READY=1");
-                on_stories_ended(&manager);
+                on_story_ended(&manager);
                 r = sd_event_loop(manager.service.event);
         }
         tear_down(&manager);

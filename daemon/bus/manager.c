@@ -5,46 +5,76 @@
  * request, and the message is not read again.
  */
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include "bus/errors.h"
 #include "bus/objects.h"
 #include "bus/options.h"
 #include "bus/request.h"
 #include "mechanism/filesystem.h"
+#include "mechanism/parcel.h"
 #include "story/attach.h"
 #include "story/detach.h"
 #include "story/find.h"
 
 /* What open(2) flags a file may have; O_APPEND would move each write to the end, O_PATH is no open file. */
 #define FILE_FLAGS_ACCEPTED                                                                                            \
-        (O_ACCMODE | O_NONBLOCK | O_LARGEFILE | O_CLOEXEC | O_DIRECT | O_NOATIME | O_NOFOLLOW | O_SYNC | O_DSYNC)
+        (O_ACCMODE | O_NONBLOCK | O_LARGEFILE | O_CLOEXEC | O_DIRECT | O_NOATIME | O_NOFOLLOW | O_SYNC | O_DSYNC |     \
+         O_TMPFILE)
 
 /* As fcntl(2) has it in the kernel; glibc's is 0 where off_t has 64 bits anyway. */
 #define KERNEL_O_LARGEFILE 0100000
 
-/* ---- Attach: the message ---- */
+/* ---- The file in a message ---- */
 
-static int duplicate_file(int fd, char **ret_complaint)
+/* What can be told of it without asking its file system, which might not answer. */
+typedef struct File {
+        int parcel;
+        int flags;
+        int seals;  /* < 0: it has none */
+        char *path; /* raw bytes */
+} File;
+
+/* For display and for names only: it may have been renamed, or be nowhere. */
+static char *read_path(int fd)
 {
-        int flags = fcntl(fd, F_GETFL), copy;
-        const char *wrong = NULL;
+        char link[64], path[4096];
+        ssize_t n;
 
-        if (flags < 0)
-                wrong = "it is no open file";
-        else if (flags & O_PATH)
-                wrong = "it was opened with O_PATH";
-        else if ((flags & O_ACCMODE) == O_WRONLY)
-                wrong = "it was opened for writing only; open it for reading, or for both";
-        else if (flags & O_APPEND)
-                wrong = "it was opened with O_APPEND";
-        else if (flags & ~(FILE_FLAGS_ACCEPTED | KERNEL_O_LARGEFILE))
-                wrong = "it was opened with flags that are not known here";
-        if (wrong)
-                return asprintf(ret_complaint, "Argument \"file\": %s", wrong) < 0 ? -ENOMEM : -EINVAL;
-        copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-        return copy < 0 ? -errno : copy;
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        n = readlink(link, path, sizeof(path));
+        return n < 0 ? strdup("") : strndup(path, (size_t)n);
 }
+
+/*
+ * Takes the file out of the message, whose own descriptor leads nowhere then: to
+ * close it later must not block. First thing to be done with each such message.
+ */
+static int take_file(Service *service, sd_bus_message *message, File *ret)
+{
+        File file = { .parcel = -1 };
+        int fd, r = sd_bus_message_read_basic(message, 'h', &fd);
+
+        if (r < 0) {
+                request_keep_message(service, message);
+                return r;
+        }
+        file.flags = fcntl(fd, F_GETFL);
+        file.seals = fcntl(fd, F_GET_SEALS);
+        file.path = read_path(fd);
+        r = file.path ? parcel_wrap(fd, &file.parcel) : -ENOMEM;
+        if (r >= 0)
+                r = job_withdraw(service->event, fd);
+        if (r < 0) {
+                free(file.path);
+                if (file.parcel >= 0)
+                        job_close(service->event, file.parcel);
+                return r;
+        }
+        *ret = file;
+        return 0;
+}
+
+/* ---- Attach: the message ---- */
 
 static int complain(char **ret_complaint, const char *text)
 {
@@ -52,16 +82,28 @@ static int complain(char **ret_complaint, const char *text)
         return *ret_complaint ? -EINVAL : -ENOMEM;
 }
 
-/* What can be told from the descriptor without asking the file system, which might not answer. */
-static int check_writable(int fd, char **ret_complaint)
+static int check_flags(int flags, char **ret_complaint)
 {
-        int seals;
+        if (flags < 0)
+                return complain(ret_complaint, "Argument \"file\": it is no open file");
+        if (flags & O_PATH)
+                return complain(ret_complaint, "Argument \"file\": it was opened with O_PATH");
+        if ((flags & O_ACCMODE) == O_WRONLY)
+                return complain(ret_complaint,
+                                "Argument \"file\": it was opened for writing only; open it for reading, or for both");
+        if (flags & O_APPEND)
+                return complain(ret_complaint, "Argument \"file\": it was opened with O_APPEND");
+        if (flags & ~(FILE_FLAGS_ACCEPTED | KERNEL_O_LARGEFILE))
+                return complain(ret_complaint, "Argument \"file\": it was opened with flags that are not known here");
+        return 0;
+}
 
-        if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+static int check_writable(const File *file, char **ret_complaint)
+{
+        if ((file->flags & O_ACCMODE) != O_RDWR)
                 return complain(ret_complaint, "Option \"read-only\": the file is open for reading only, so it "
                                                "cannot be attached writable");
-        seals = fcntl(fd, F_GET_SEALS);
-        if (seals >= 0 && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
+        if (file->seals >= 0 && file->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
                 return complain(ret_complaint, "Option \"read-only\": the file is sealed against writing");
         return 0;
 }
@@ -139,35 +181,23 @@ static int read_attach_options(sd_bus_message *message, AttachRequest *request, 
         return r;
 }
 
-/* For display and for names only: it may have been renamed, or be nowhere. */
-static char *read_path(int fd)
-{
-        char link[64], path[4096];
-        ssize_t n;
-
-        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-        n = readlink(link, path, sizeof(path));
-        return n < 0 ? strdup("") : strndup(path, (size_t)n);
-}
-
 /* -EINVAL: *ret_complaint says what is wrong. */
-static int read_attach(sd_bus_message *message, AttachRequest *request, char **ret_complaint)
+static int read_attach(Service *service, sd_bus_message *message, AttachRequest *request, char **ret_complaint)
 {
-        int fd, r = sd_bus_message_read_basic(message, 'h', &fd);
+        File file;
+        int r = take_file(service, message, &file);
 
         if (r < 0)
                 return r;
-        r = duplicate_file(fd, ret_complaint);
-        if (r < 0)
-                return r;
-        request->file_fd = r;
-        r = read_attach_options(message, request, ret_complaint);
+        request->event = service->event;
+        request->parcel = file.parcel;
+        request->backing_file = file.path;
+        r = check_flags(file.flags, ret_complaint);
+        if (r >= 0)
+                r = read_attach_options(message, request, ret_complaint);
         if (r >= 0 && !request->read_only)
-                r = check_writable(request->file_fd, ret_complaint);
-        if (r < 0)
-                return r;
-        request->backing_file = read_path(request->file_fd);
-        return request->backing_file ? 0 : -ENOMEM;
+                r = check_writable(&file, ret_complaint);
+        return r;
 }
 
 /* ---- Attach: the reply ---- */
@@ -197,14 +227,14 @@ static int method_attach(sd_bus_message *message, void *userdata, sd_bus_error *
 {
         Service *service = userdata;
         _cleanup_(attach_request_done) AttachRequest attach = {
-                .file_fd = -1,
+                .parcel = -1,
                 .read_only = true,
                 .partition_scan = true,
                 .mount = true,
         };
         _cleanup_(request_freep) Request *request = NULL;
         _cleanup_free_ char *complaint = NULL;
-        int r = read_attach(message, &attach, &complaint);
+        int r = read_attach(service, message, &attach, &complaint);
 
         (void)error;
         if (r == -EINVAL && complaint)
@@ -242,15 +272,22 @@ static int reply_find(sd_bus_message *message, const Story *story)
 
 static int method_find_by_file(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
+        Service *service = userdata;
         _cleanup_(request_freep) Request *request = NULL;
-        int fd, r = sd_bus_message_read_basic(message, 'h', &fd);
+        File file;
+        int r = take_file(service, message, &file);
 
         (void)error;
-        if (r >= 0)
-                r = request_new(message, reply_find, &request);
         if (r < 0)
                 return r;
-        r = find_start(userdata, request_get_caller(request), fd, request_done, request, request_story(request));
+        free(file.path);
+        r = request_new(message, reply_find, &request);
+        if (r < 0) {
+                job_close(service->event, file.parcel);
+                return r;
+        }
+        r = find_start(service, request_get_caller(request), file.parcel, request_done, request,
+                       request_story(request));
         return request_started(TAKE_PTR(request), r);
 }
 

@@ -88,12 +88,17 @@ void request_done(Story *story, const Failure *failure, void *userdata)
 {
         Request *request = userdata;
 
+        int r;
+
         if (failure)
-                (void)error_reply(request->message, failure);
+                r = error_reply(request->message, failure);
         else if (request->reply)
-                (void)request->reply(request->message, story);
+                r = request->reply(request->message, story);
         else
-                (void)sd_bus_reply_method_return(request->message, NULL);
+                r = sd_bus_reply_method_return(request->message, NULL);
+        /* There is an answer in any case. */
+        if (r < 0)
+                (void)sd_bus_reply_method_errno(request->message, r, NULL);
         request->done = true;
         if (!request->starting)
                 request_free(request);
@@ -115,4 +120,13 @@ int request_started(Request *request, int r)
 Service *request_service(sd_bus_message *message)
 {
         return sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
+}
+
+void request_keep_message(Service *service, sd_bus_message *message)
+{
+        static unsigned n_kept;
+
+        (void)sd_bus_message_ref(message);
+        if (++n_kept >= MESSAGES_KEPT_MAX)
+                (void)sd_event_exit(service->event, EXIT_FAILURE);
 }

@@ -28,5 +28,13 @@ void request_done(Story *story, const Failure *failure, void *userdata);
  */
 int request_started(Request *request, int r);
 
+/*
+ * For a message with a file that cannot be taken out of it, since it is not what
+ * it should be: it is never freed, for that would close the file, which may block.
+ * After MESSAGES_KEPT_MAX of them the daemon ends, and a new one starts.
+ */
+#define MESSAGES_KEPT_MAX 256U
+void request_keep_message(Service *service, sd_bus_message *message);
+
 /* The service that a handler's vtable was registered with. */
 Service *request_service(sd_bus_message *message);

@@ -6,46 +6,86 @@
  * ignores SIGKILL, and nobody may wait for it.
  *
  * The child keeps only the descriptors that it was given. Were it to keep the
- * daemon's, one stuck child would hold every other image's loop device open.
+ * daemon's, one stuck child would hold every other image's loop device open. The
+ * daemon in turn keeps users' files out of its own table (see parcel.h), since a
+ * child that closes an inherited one may be stuck in that.
  */
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "mechanism/job.h"
 
 /* Far more than any answer: the largest is a probe's, 1 KiB for each of its volumes. */
 #define ANSWER_SIZE_MAX (192U * 1024U)
 
+/* How often, 20 microseconds apart, the parent looks whether its child has got to run; usually a few times. */
+#define WITHDRAW_TRIES_MAX 50000U
+
 struct Job {
+        sd_event *event;
         pid_t pid;
+        uid_t uid;
         int channel;
+        int error;    /* of a job that was killed: what it will end with */
         JobDone done; /* NULL once the owner has its result */
         void *userdata;
         bool killed;
         sd_event_source *on_channel;
         sd_event_source *on_exit;
         sd_event_source *on_deadline;
+        Job *next_killed;
 };
 
-static unsigned n_stuck;
+static Job *killed;
 
-unsigned job_n_stuck(void)
+unsigned job_n_stuck(uid_t uid)
 {
-        return n_stuck;
+        unsigned n = 0;
+
+        for (const Job *job = killed; job; job = job->next_killed)
+                n += job->uid == uid;
+        return n;
+}
+
+unsigned job_n_stuck_all(void)
+{
+        unsigned n = 0;
+
+        for (const Job *job = killed; job; job = job->next_killed)
+                n++;
+        return n;
+}
+
+static void forget_killed(Job *job)
+{
+        for (Job **link = &killed; *link; link = &(*link)->next_killed)
+                if (*link == job) {
+                        *link = job->next_killed;
+                        return;
+                }
 }
 
 static void job_free(Job *job)
 {
         if (job->killed)
-                n_stuck--;
+                forget_killed(job);
         sd_event_source_disable_unref(job->on_channel);
         sd_event_source_disable_unref(job->on_deadline);
         sd_event_source_disable_unref(job->on_exit);
-        safe_close(job->channel);
+        /* There may be descriptors in it that nobody has taken. */
+        if (job->killed)
+                job_close(job->event, job->channel);
+        else
+                safe_close(job->channel);
+        sd_event_unref(job->event);
         free(job);
 }
 
@@ -54,8 +94,13 @@ static void job_kill(Job *job)
         if (job->killed)
                 return;
         (void)sd_event_source_send_child_signal(job->on_exit, SIGKILL, NULL, 0);
+        /* From now on only its death counts. */
+        job->on_channel = sd_event_source_disable_unref(job->on_channel);
+        (void)sd_event_source_set_time_relative(job->on_deadline, JOB_KILL_GRACE_USEC);
+        (void)sd_event_source_set_enabled(job->on_deadline, SD_EVENT_ONESHOT);
         job->killed = true;
-        n_stuck++;
+        job->next_killed = killed;
+        killed = job;
 }
 
 /*
@@ -80,6 +125,13 @@ Job *job_cancel(Job *job)
         job_kill(job);
         job_finish(job, -ECANCELED, NULL);
         return NULL;
+}
+
+void job_abort(Job *job)
+{
+        if (!job->killed)
+                job->error = -ECANCELED;
+        job_kill(job);
 }
 
 static void answer_take_fds(JobAnswer *answer, struct msghdr *message)
@@ -146,7 +198,8 @@ static int job_collect(Job *job)
         }
         job_finish(job, r, r < 0 ? NULL : &answer);
         for (size_t i = 0; i < answer.n_fds; i++)
-                safe_close(answer.fds[i]);
+                if (answer.fds[i] >= 0)
+                        job_close(job->event, answer.fds[i]);
         return 1;
 }
 
@@ -162,8 +215,12 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
         Job *job = userdata;
 
         (void)source, (void)usec;
+        if (job->killed) {
+                job_finish(job, job->error, NULL);
+                return 0;
+        }
+        job->error = -ETIMEDOUT;
         job_kill(job);
-        job_finish(job, -ETIMEDOUT, NULL);
         return 0;
 }
 
@@ -172,7 +229,9 @@ static int on_exit_child(sd_event_source *source, const siginfo_t *info, void *u
         Job *job = userdata;
 
         (void)source, (void)info;
-        if (job->done && job_collect(job) == 0)
+        if (job->killed)
+                job_finish(job, job->error, NULL);
+        else if (job->done && job_collect(job) == 0)
                 job_finish(job, -ECHILD, NULL);
         job_free(job);
         return 0;
@@ -288,6 +347,8 @@ int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata
                 run_child(spec, channel[1], parent);
         safe_close(channel[1]);
 
+        job->event = sd_event_ref(event);
+        job->uid = spec->uid;
         job->channel = channel[0];
         job->done = done;
         job->userdata = userdata;
@@ -297,6 +358,7 @@ int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata
                 sd_event_source_disable_unref(job->on_channel);
                 sd_event_source_disable_unref(job->on_exit);
                 safe_close(job->channel);
+                sd_event_unref(job->event);
                 (void)kill(job->pid, SIGKILL);
                 (void)waitpid(job->pid, NULL, 0);
                 return r;
@@ -305,5 +367,81 @@ int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata
                 safe_close(spec->fds[i]);
         (void)send(job->channel, "", 1, MSG_NOSIGNAL);
         *ret = TAKE_PTR(job);
+        return 0;
+}
+
+/* ---- Closing ---- */
+
+/* A child that shares our descriptor table: what it closes is closed here too. */
+static pid_t fork_sharing_fds(void)
+{
+        struct clone_args arguments = { .flags = CLONE_FILES, .exit_signal = SIGCHLD };
+
+        return (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
+}
+
+static int on_closer_exit(sd_event_source *source, const siginfo_t *info, void *userdata)
+{
+        (void)info, (void)userdata;
+        sd_event_source_unref(source);
+        return 0;
+}
+
+/* The event loop reaps it; nobody waits for it. */
+static void watch_closer(sd_event *event, pid_t pid)
+{
+        sd_event_source *source;
+
+        if (sd_event_add_child(event, &source, pid, WEXITED, on_closer_exit, NULL) < 0)
+                (void)waitpid(pid, NULL, WNOHANG);
+}
+
+void job_close(sd_event *event, int fd)
+{
+        pid_t pid = fork_sharing_fds();
+
+        if (pid == 0) {
+                (void)close(fd);
+                _exit(EXIT_SUCCESS);
+        }
+        if (pid < 0)
+                safe_close(fd);
+        else
+                watch_closer(event, pid);
+}
+
+/* The table entry is replaced at once, before the file is flushed. */
+static bool leads_nowhere(int fd)
+{
+        int flags = fcntl(fd, F_GETFL);
+
+        return flags >= 0 && flags & O_PATH;
+}
+
+int job_withdraw(sd_event *event, int fd)
+{
+        const struct timespec pause = { .tv_nsec = 20000 };
+        _cleanup_close_ int nowhere = open("/dev/null", O_PATH | O_CLOEXEC);
+        bool opened_as_path = leads_nowhere(fd);
+        pid_t pid;
+
+        if (nowhere < 0)
+                return -errno;
+        /* Such a descriptor is no open file: there is nothing to flush. */
+        if (opened_as_path)
+                return 0;
+        pid = fork_sharing_fds();
+        if (pid == 0) {
+                (void)dup3(nowhere, fd, O_CLOEXEC);
+                _exit(EXIT_SUCCESS);
+        }
+        if (pid < 0)
+                return -errno;
+        watch_closer(event, pid);
+        for (unsigned i = 0; !leads_nowhere(fd); i++) {
+                if (i >= WITHDRAW_TRIES_MAX)
+                        return -ETIMEDOUT;
+                (void)ppoll(NULL, 0, &pause, NULL);
+        }
         return 0;
 }

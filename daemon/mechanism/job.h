@@ -5,11 +5,13 @@
  */
 #pragma once
 
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "base/macro.h"
 
 #define JOB_FDS_MAX 8U
+#define JOB_KILL_GRACE_USEC (2 * USEC_PER_SEC)
 
 typedef struct Job Job;
 
@@ -29,6 +31,7 @@ typedef struct JobSpec {
         size_t n_given; /* the first of @fds that the parent closes, before the child runs: for descriptors whose last
                            close may block */
         uint64_t timeout_usec;
+        uid_t uid; /* on whose behalf; for job_n_stuck() */
 } JobSpec;
 
 /* What a child answered. It may be compromised: treat the bytes as hostile. */
@@ -41,13 +44,18 @@ typedef struct JobAnswer {
 
 /*
  * Called once, never from within job_start(). @error: 0 with an answer; what the
- * function returned; -ETIMEDOUT: the deadline passed, the child was killed (and
- * may yet be stuck in the kernel, with its descriptors); -ECHILD: it died.
+ * function returned; -ETIMEDOUT: the deadline passed; -ECANCELED: see job_abort();
+ * -ECHILD: it died. After a kill it is called when the child is dead, or after
+ * JOB_KILL_GRACE_USEC if it does not die: then it is stuck in the kernel, with its
+ * descriptors.
  */
 typedef void (*JobDone)(int error, JobAnswer *answer, void *userdata);
 
 /* On failure nothing was started, and the given descriptors are still the caller's. */
 int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata, Job **ret);
+
+/* Kills the child; the callback is called with -ECANCELED, even if an answer comes in between. */
+void job_abort(Job *job);
 
 /* Kills the child; the callback will not be called. Gives NULL. */
 Job *job_cancel(Job *job);
@@ -56,5 +64,20 @@ DEFINE_CLEANUP(Job *, job_cancel)
 /* In the child: sends the answer. -errno as sendmsg(2). */
 int job_answer(int channel, const void *data, size_t size, const int *fds, size_t n_fds);
 
-/* How many children were killed but are not dead yet: they are stuck in the kernel. */
-unsigned job_n_stuck(void);
+/* How many children of jobs for @uid, or for anybody, were killed but are not dead yet: they are stuck in the kernel.
+ */
+unsigned job_n_stuck(uid_t uid);
+unsigned job_n_stuck_all(void);
+
+/*
+ * Closes @fd in a child, for a descriptor whose close may block. That is each one
+ * that a user has opened: close(2) has the file system flush the file, also when
+ * it is not the last; a FUSE server may never answer that.
+ */
+void job_close(sd_event *event, int fd);
+
+/*
+ * The same for a descriptor that somebody else will close (a message): its number
+ * stays, and leads nowhere. 0: it is harmless now; -ETIMEDOUT: it is not.
+ */
+int job_withdraw(sd_event *event, int fd);

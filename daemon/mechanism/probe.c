@@ -181,6 +181,8 @@ static int open_file(const ProbeSpec *spec, ProbeSummary *ret, int *ret_fd)
 
         if (fstat(spec->fd, &st) < 0)
                 return -errno;
+        if (spec->regular_only && !S_ISREG(st.st_mode))
+                return -EMEDIUMTYPE;
         r = file_size(spec->fd, &st, &size);
         if (r < 0)
                 return r;

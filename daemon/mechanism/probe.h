@@ -42,6 +42,7 @@ typedef struct ProbeSpec {
         uint64_t size;        /* bytes; 0: to the end */
         uint32_t sector_size; /* 0: to be found out */
         bool partition_scan;
+        bool regular_only;
 } ProbeSpec;
 
 /* In the parent, once: makes what the sandbox needs, so that each child only has to put it on. */

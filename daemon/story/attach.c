@@ -20,9 +20,11 @@
  * Nobody sees the image before the last step. If one fails, undo() takes away
  * what there is: the mounts and the device in a child, then the record.
  */
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/text.h"
+#include "mechanism/parcel.h"
 #include "mechanism/probe.h"
 #include "mechanism/settle.h"
 #include "model/record.h"
@@ -69,9 +71,6 @@ static int take_probe(Attach *attach, const JobAnswer *answer)
 
         if (r < 0)
                 return r;
-        /* Block devices have no inode that tells them apart: they are looked at again, but not attached. */
-        if (summary.file_inode == 0)
-                return -EMEDIUMTYPE;
         if (attach->request.offset % summary.sector_size != 0)
                 return story_fail(story, -ERANGE, "the offset is no multiple of the sector size, %u bytes",
                                   summary.sector_size);
@@ -97,7 +96,8 @@ static int probe(Story *story)
 {
         const AttachRequest *request = &attach_of(story)->request;
         ProbeSpec spec = {
-                .fd = request->file_fd,
+                .fd = request->parcel,
+                .regular_only = true,
                 .offset = request->offset,
                 .size = request->size,
                 .sector_size = request->sector_size,
@@ -217,13 +217,37 @@ static int plan(Story *story)
 
 /* ---- bind ---- */
 
+/* The probe has read hostile bytes before it said which file it was: trust it no further than this. */
+static int check_identity(int fd, const Image *image)
+{
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        return st.st_dev == image->file_device && st.st_ino == image->file_inode ? 0 : -ESTALE;
+}
+
 static int run_bind(int channel, const void *parameters)
 {
-        const LoopSpec *spec = parameters;
+        const Attach *attach = parameters;
+        const Image *image = attach->image;
+        LoopSpec spec = {
+                .read_only = image->read_only,
+                .partition_scan = image->partition_scan,
+                .offset = image->offset,
+                .size = attach->request.size,
+                .sector_size = image->sector_size,
+                .direct_io = attach->request.direct_io,
+                .owner = image->owner,
+        };
         _cleanup_close_ int fd = -1;
         LoopDevice device;
-        int r = loop_bind(spec, &device, &fd);
+        int r = parcel_unwrap(attach->request.parcel, &spec.file_fd);
 
+        if (r >= 0)
+                r = check_identity(spec.file_fd, image);
+        if (r >= 0)
+                r = loop_bind(&spec, &device, &fd);
         return r < 0 ? r : job_answer(channel, &device, sizeof(device), &fd, 1);
 }
 
@@ -256,21 +280,11 @@ static void on_bound(int error, JobAnswer *answer, void *userdata)
 static int bind_device(Story *story)
 {
         Attach *attach = attach_of(story);
-        LoopSpec loop = {
-                .file_fd = attach->request.file_fd,
-                .read_only = attach->request.read_only,
-                .partition_scan = attach->request.partition_scan,
-                .offset = attach->request.offset,
-                .size = attach->request.size,
-                .sector_size = attach->image->sector_size,
-                .direct_io = attach->request.direct_io,
-                .owner = story->owner,
-        };
         JobSpec spec = {
                 .name = "bind",
                 .function = run_bind,
-                .parameters = &loop,
-                .fds = { attach->request.file_fd },
+                .parameters = attach,
+                .fds = { attach->request.parcel },
                 .n_fds = 1,
                 .timeout_usec = story->service->config->job_timeout_usec,
         };
@@ -428,11 +442,12 @@ static void destroy(Story *story)
 
 void attach_request_done(AttachRequest *request)
 {
-        request->file_fd = safe_close(request->file_fd);
+        if (request->parcel >= 0)
+                job_close(request->event, request->parcel);
         free(request->backing_file);
         free(request->volumes);
         mount_wish_done(&request->wish);
-        *request = (AttachRequest){ .file_fd = -1 };
+        *request = (AttachRequest){ .parcel = -1 };
 }
 
 static const StoryStep steps[] = {
@@ -468,7 +483,7 @@ int attach_start(Service *service, const Caller *caller, AttachRequest *request,
                 return -ENOMEM;
         }
         attach->request = *request;
-        *request = (AttachRequest){ .file_fd = -1 };
+        *request = (AttachRequest){ .parcel = -1 };
         attach->image->state = IMAGE_ATTACHING;
         attach->story.owner = caller->uid;
         attach->image->name = text_escape(file_name(attach), strlen(file_name(attach)));

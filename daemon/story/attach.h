@@ -7,7 +7,8 @@
 #include "story/story.h"
 
 typedef struct AttachRequest {
-        int file_fd;        /* owned */
+        int parcel;         /* the file (see parcel.h); owned */
+        sd_event *event;    /* for closing it; not owned */
         char *backing_file; /* raw bytes, for display and names */
         bool read_only;
         bool partition_scan;

@@ -3,14 +3,14 @@
  * Which images are backed by this file? By device and inode, never by name. The
  * file's own file system says which they are, and may hang: so in a child.
  */
-#include <fcntl.h>
 #include <sys/stat.h>
 
+#include "mechanism/parcel.h"
 #include "story/find.h"
 
 typedef struct Find {
         Story story;
-        int fd;
+        int parcel;
 } Find;
 
 typedef struct FindAnswer {
@@ -25,10 +25,13 @@ static Find *find_of(const Story *story)
 
 static int run_identify(int channel, const void *parameters)
 {
-        const int *fd = parameters;
+        const Find *find = parameters;
         struct stat st;
+        int fd, r = parcel_unwrap(find->parcel, &fd);
 
-        if (fstat(*fd, &st) < 0)
+        if (r < 0)
+                return r;
+        if (fstat(fd, &st) < 0)
                 return -errno;
         return job_answer(channel, &(FindAnswer){ st.st_dev, st.st_ino }, sizeof(FindAnswer), NULL, 0);
 }
@@ -55,8 +58,8 @@ static int identify(Story *story)
         JobSpec spec = {
                 .name = "identify",
                 .function = run_identify,
-                .parameters = &find_of(story)->fd,
-                .fds = { find_of(story)->fd },
+                .parameters = find_of(story),
+                .fds = { find_of(story)->parcel },
                 .n_fds = 1,
                 .timeout_usec = story->service->config->job_timeout_usec,
         };
@@ -72,7 +75,7 @@ bool find_matches(const Story *story, const Image *image)
 
 static void destroy(Story *story)
 {
-        safe_close(find_of(story)->fd);
+        job_close(story->service->event, find_of(story)->parcel);
         free(find_of(story));
 }
 
@@ -88,17 +91,20 @@ static const StoryType type = {
         .destroy = destroy,
 };
 
-int find_start(Service *service, const Caller *caller, int fd, StoryDone done, void *userdata, Story **ret)
+int find_start(Service *service, const Caller *caller, int parcel, StoryDone done, void *userdata, Story **ret)
 {
         Find *find = calloc(1, sizeof(*find));
         int r;
 
-        if (!find)
+        if (!find) {
+                job_close(service->event, parcel);
                 return -ENOMEM;
+        }
+        find->story.service = service;
         find->story.owner = caller->uid;
-        find->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        find->parcel = parcel;
         *ret = &find->story;
-        r = find->fd < 0 ? -errno : story_start(&find->story, &type, service, caller, done, userdata);
+        r = story_start(&find->story, &type, service, caller, done, userdata);
         if (r < 0)
                 destroy(&find->story);
         return r;

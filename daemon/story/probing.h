@@ -5,5 +5,6 @@
 #include "mechanism/probe.h"
 #include "story/story.h"
 
-/* Starts the job; its answer is for probe_parse(). Errors as of probe_run(). */
+/* spec->fd: a parcel (see parcel.h), or the descriptor of a device. Starts the job; its answer is for probe_parse().
+ * Errors as of probe_run(). */
 int probing_run(Story *story, const ProbeSpec *spec, JobDone done);

@@ -106,13 +106,13 @@ static void finish(Story *story)
         story->type->destroy(story);
         if (held)
                 wake_waiting(service, device, inode);
-        if (!service->stories)
-                service->on_idle(service->userdata);
+        service->on_story_ended(service->userdata);
 }
 
 static unsigned count_of(const Service *service, uid_t uid)
 {
-        unsigned n = 0;
+        /* A child that is stuck in the kernel costs its user a place until it is gone. */
+        unsigned n = job_n_stuck(uid);
 
         for (const Story *story = service->stories; story; story = story->next)
                 n += story->caller.uid == uid;
@@ -189,11 +189,16 @@ void story_undone(Story *story)
 
 bool story_cancel(Story *story)
 {
-        if (story->undoing)
+        if (story->undoing || story->cancelled)
                 return false;
         if (story->type->outlives_caller && story->step->stage != STAGE_AUTHORISE)
                 return false;
-        story->job = job_cancel(story->job);
+        story->cancelled = true;
+        /* Nothing is undone while a child may still be doing it: its end resumes the story. */
+        if (story->job) {
+                job_abort(story->job);
+                return true;
+        }
         story->check = polkit_cancel(story->check);
         if (story->lock == LOCK_WAITING)
                 story->lock = LOCK_NONE;
@@ -209,8 +214,11 @@ void story_abandon(Story *story)
 
 int story_run_job(Story *story, const JobSpec *spec, JobDone done)
 {
-        int r = job_start(story->service->event, spec, done, story, &story->job);
+        JobSpec job = *spec;
+        int r;
 
+        job.uid = story->caller.uid;
+        r = job_start(story->service->event, &job, done, story, &story->job);
         return r < 0 ? r : 1;
 }
 

@@ -60,8 +60,10 @@ typedef struct Service {
         Config *config;
         Registry *registry;
         UserCache *users;
-        Story *stories;                  /* all that are under way, the newest first */
-        void (*on_idle)(void *userdata); /* the last one has ended */
+        Story *stories;     /* all that are under way, the newest first */
+        bool stopping;      /* no new ones begin */
+        bool markers_stale; /* a bind has failed, and may have left the marker of its device */
+        void (*on_story_ended)(void *userdata);
         void *userdata;
 } Service;
 
@@ -109,6 +111,7 @@ struct Story {
 
         const StoryStep *step;
         Failure failure;
+        bool cancelled;
         bool undoing;
         Job *job;
         PolkitCheck *check;

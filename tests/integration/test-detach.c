@@ -343,7 +343,7 @@ static void test_mount_point_is_not_ours(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         g_autofree char *other = test_image_ext4("other.img", "OTHER", TEST_ANN);
-        g_auto(GStrv) mount_points = NULL, numbered = NULL;
+        g_auto(GStrv) numbered = NULL;
         g_autofree char *keep = test_attach_path(g->ann, other, NULL, NULL);
         struct stat st;
 

@@ -761,6 +761,9 @@ static long do_fork(void)
 
         if (pid == 0)
                 _exit(0);
+        /* Outside: before the next deed, in which its signal would stop whoever is traced. */
+        if (pid > 0)
+                (void)waitpid(pid, NULL, 0);
         return pid;
 }
 
