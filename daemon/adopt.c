@@ -11,7 +11,6 @@
  *   daemon's child to hold it: the kernel has cleared it, and its marker is swept.
  */
 #include <dirent.h>
-#include <fcntl.h>
 
 #include "adopt.h"
 #include "base/log.h"
@@ -42,19 +41,15 @@ static void clean_up(Service *service, const Image *image)
         (void)detach_start(service, &own_caller, image, on_cleaned_up, NULL, &story);
 }
 
-/* 0: the device is the image's, and open. */
-static int open_device(Image *image)
+/*
+ * Nothing is opened here: that may block behind a child of the dead daemon which
+ * hangs. What is mounted lives by its mounts, the rest by the stored descriptors.
+ */
+static bool is_alive(Image *image)
 {
-        int stored = fdstore_take(image->id), r;
-
-        r = loop_open(image->loop_number, image->devnum, image->diskseq, O_RDONLY, &image->fd);
-        if (r < 0) {
-                safe_close(stored);
-                return r;
-        }
-        image->stored = stored >= 0;
-        safe_close(stored);
-        return 0;
+        image->fd = fdstore_take(image->id);
+        image->stored = image->fd >= 0;
+        return !loop_is_gone(image->loop_number, image->diskseq);
 }
 
 /* Whether all the text that is shown without a look is there; a record may be from another version, or damaged. */
@@ -113,7 +108,7 @@ static int adopt_image(Service *service, uint64_t id)
                 record_remove(id);
                 return 0;
         }
-        alive = open_device(image) >= 0 && image->state == IMAGE_ATTACHED;
+        alive = is_alive(image) && image->state == IMAGE_ATTACHED;
         lost = alive && forget_lost_mounts(image);
         r = registry_add(service->registry, image);
         if (r < 0)

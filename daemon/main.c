@@ -45,5 +45,5 @@ int main(int argc, char *argv[])
                 log_message(LOG_ERR, "loopmountd cannot go on: %s", strerror(-r));
                 return EXIT_FAILURE;
         }
-        return EXIT_SUCCESS;
+        return r;
 }

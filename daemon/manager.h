@@ -4,5 +4,8 @@
 
 #include "base/macro.h"
 
-/* Runs until it is told to stop or there is nothing to look after. -errno: it could not start, or lost the bus. */
+/*
+ * Runs until it is told to stop or there is nothing to look after. Gives the exit
+ * status; -errno: it could not start.
+ */
 int manager_run(void);

@@ -27,11 +27,17 @@ struct Watch {
         Service *service;
         sd_device_monitor *monitor;
         sd_event_source *on_mounts;
+        sd_event_source *on_look;
         int mountinfo;
         bool missed; /* a mount changed while a story about it was under way */
 };
 
+/* How often a device is looked at that somebody holds behind its detach. */
+#define LOOK_USEC (2 * USEC_PER_SEC)
+
 static const Caller own_caller = { 0 };
+
+static void arm_look(Watch *watch);
 
 static void on_story_done(Story *story, const Failure *failure, void *userdata)
 {
@@ -87,6 +93,44 @@ static int on_device(sd_device_monitor *monitor, sd_device *device, void *userda
         return 0;
 }
 
+/* ---- Devices that are on their way ---- */
+
+static bool is_on_its_way(const Image *image)
+{
+        return image->state == IMAGE_DETACHING || image->state == IMAGE_STUCK;
+}
+
+/* There may be no udevd to tell of it. */
+static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Watch *watch = userdata;
+        Story *story;
+
+        (void)source, (void)usec;
+        for (size_t i = registry_count(watch->service->registry); i > 0; i--) {
+                Image *image = registry_nth(watch->service->registry, i - 1);
+
+                if (image && is_on_its_way(image) && !story_is_about(watch->service, image) &&
+                    loop_is_gone(image->loop_number, image->diskseq))
+                        (void)detach_start(watch->service, &own_caller, image, on_story_done, NULL, &story);
+        }
+        arm_look(watch);
+        return 0;
+}
+
+static void arm_look(Watch *watch)
+{
+        Image *image;
+        bool needed = false;
+
+        for (size_t i = 0; (image = registry_nth(watch->service->registry, i)); i++)
+                needed |= is_on_its_way(image);
+        if (!needed)
+                return;
+        (void)sd_event_source_set_time_relative(watch->on_look, LOOK_USEC);
+        (void)sd_event_source_set_enabled(watch->on_look, SD_EVENT_ONESHOT);
+}
+
 /* ---- Mounts ---- */
 
 static void check_image(Watch *watch, Image *image)
@@ -131,6 +175,7 @@ void watch_story_ended(Watch *watch)
 {
         if (watch->missed)
                 check_mounts(watch);
+        arm_look(watch);
 }
 
 static int on_mounts(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -148,6 +193,7 @@ Watch *watch_free(Watch *watch)
                 return NULL;
         sd_device_monitor_unref(watch->monitor);
         sd_event_source_disable_unref(watch->on_mounts);
+        sd_event_source_disable_unref(watch->on_look);
         safe_close(watch->mountinfo);
         free(watch);
         return NULL;
@@ -165,6 +211,10 @@ int watch_new(Service *service, Watch **ret)
         if (watch->mountinfo < 0)
                 return -errno;
         r = sd_event_add_io(service->event, &watch->on_mounts, watch->mountinfo, EPOLLPRI, on_mounts, watch);
+        if (r >= 0)
+                r = sd_event_add_time_relative(service->event, &watch->on_look, CLOCK_MONOTONIC, 0, 0, on_look, watch);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(watch->on_look, SD_EVENT_OFF);
         if (r >= 0)
                 r = settle_monitor(service->event, on_device, watch, &watch->monitor);
         if (r < 0)

@@ -24,6 +24,9 @@
 #include "base/text.h"
 #include "mechanism/holders.h"
 
+/* How many are named; the others are counted. */
+#define NAMES_MAX 5U
+
 typedef struct Search {
         const uint64_t *mount_ids;
         size_t n_mount_ids;
@@ -226,6 +229,13 @@ static char *add_name(char *text, const char *separator, const Holder *holder)
         return text_printf("%s%s%s (pid %d)", before, separator, name, (int)holder->pid);
 }
 
+static char *add_count(char *text, const char *separator, size_t n, const char *what)
+{
+        _cleanup_free_ char *before = text;
+
+        return before ? text_printf("%s%s%zu %s", before, separator, n, what) : NULL;
+}
+
 char *holders_describe(const Holder *holders, size_t n_holders, uid_t uid)
 {
         size_t n_shown = 0, n_others, done = 0;
@@ -235,18 +245,16 @@ char *holders_describe(const Holder *holders, size_t n_holders, uid_t uid)
                 n_shown += is_shown(holders + i, uid);
         n_others = n_holders - n_shown;
 
-        for (size_t i = 0; i < n_holders && text; i++)
+        for (size_t i = 0; i < n_holders && done < NAMES_MAX && text; i++)
                 if (is_shown(holders + i, uid)) {
                         bool last = ++done == n_shown && n_others == 0;
 
                         text = add_name(text, done == 1 ? "" : last ? " and " : ", ", holders + i);
                 }
-
-        if (text && n_others > 0) {
-                _cleanup_free_ char *before = text;
-
-                text = text_printf("%s%s%zu process%s of %s", before, n_shown > 0 ? " and " : "", n_others,
-                                   n_others == 1 ? "" : "es", n_others == 1 ? "another user" : "other users");
-        }
+        if (n_shown > done)
+                text = add_count(text, n_others > 0 ? ", " : " and ", n_shown - done, "more");
+        if (n_others > 0)
+                text = add_count(text, n_shown > 0 ? " and " : "", n_others,
+                                 n_others == 1 ? "process of another user" : "processes of other users");
         return text;
 }

@@ -29,6 +29,6 @@ int holders_find(const uint64_t *mount_ids, size_t n_mount_ids, const dev_t *dev
 
 /*
  * "vim (pid 123), bash (pid 124) and 2 processes of other users", as @uid may
- * see it (root sees all); "" for none; NULL when out of memory.
+ * see it; only the first few are named (root sees all); "" for none; NULL when out of memory.
  */
 char *holders_describe(const Holder *holders, size_t n_holders, uid_t uid);

@@ -146,7 +146,7 @@ static int read_back(int fd, unsigned number, LoopDevice *ret)
             ioctl(fd, BLKGETSIZE64, &device.size) < 0 || ioctl(fd, BLKSSZGET, &sector_size) < 0)
                 return -errno;
         if (get_diskseq(fd, &device.diskseq) < 0)
-                return -EOPNOTSUPP;
+                return -ENOSYS;
         device.devnum = st.st_rdev;
         device.sector_size = (uint32_t)sector_size;
         device.read_only = info.lo_flags & LO_FLAGS_READ_ONLY;
@@ -248,14 +248,6 @@ bool loop_is_gone(unsigned number, uint64_t diskseq)
         snprintf(path, sizeof(path), "/sys/block/loop%u/diskseq", number);
         f = fopen(path, "re");
         return !f || fscanf(f, "%" SCNu64, &current) != 1 || current != diskseq;
-}
-
-bool loop_is_ours(int fd)
-{
-        struct loop_info64 info;
-
-        return ioctl(fd, LOOP_GET_STATUS64, &info) == 0 &&
-               strncmp((const char *)info.lo_file_name, LOOP_TAG, strlen(LOOP_TAG)) == 0;
 }
 
 int loop_set_capacity(int fd, uint64_t *ret_size)

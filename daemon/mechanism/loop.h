@@ -46,8 +46,8 @@ typedef struct LoopDevice {
  * close of *ret_fd and of its mounts. A marker for the udev rules is left in
  * RUN_DEVICES_DIR.
  * -EUSERS: no loop device was free after many tries; -ENODATA: the kernel made a
- * device of size 0 of it; -EOPNOTSUPP: direct I/O was asked for and cannot be;
- * else what LOOP_CONFIGURE says (loop(4)).
+ * device of size 0 of it; -ENOSYS: it has no disk sequence numbers; -EOPNOTSUPP: direct I/O was asked for and cannot
+ * be; else what LOOP_CONFIGURE says (loop(4)).
  */
 int loop_bind(const LoopSpec *spec, LoopDevice *ret, int *ret_fd);
 
@@ -66,9 +66,6 @@ int loop_release(int fd, unsigned number, uint64_t diskseq, uint64_t timeout_use
 
 /* Whether the attachment @diskseq of /dev/loopN is over. Does not block. */
 bool loop_is_gone(unsigned number, uint64_t diskseq);
-
-/* Whether the device was bound by us, by its tag. Blocks as fstat(2) on the file does. */
-bool loop_is_ours(int fd);
 
 /* Takes the file's new size over; *ret_size in bytes. */
 int loop_set_capacity(int fd, uint64_t *ret_size);

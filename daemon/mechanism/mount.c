@@ -105,7 +105,10 @@ static int create_superblock(int fs_fd)
          */
         if (errno != EOPNOTSUPP)
                 return -errno;
-        return fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0 ? -errno : 0;
+        if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                /* Tried before, and it was the file system that did not support something. */
+                return errno == EBUSY ? -EOPNOTSUPP : -errno;
+        return 0;
 }
 
 static int make_mount(int fs_fd, const MountSpec *spec)
@@ -217,7 +220,7 @@ int mount_clone(const char *path, uint64_t id, int *ret_fd)
         return 0;
 }
 
-int mount_detach(const char *path, uint64_t id)
+int mount_detach(const char *path, uint64_t id, bool lazy)
 {
         uint64_t current;
         int r = mount_get_id(path, &current);
@@ -226,7 +229,7 @@ int mount_detach(const char *path, uint64_t id)
                 return r == -ENOENT ? -ESTALE : r;
         if (current != id)
                 return -ESTALE;
-        return umount2(path, UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+        return umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) < 0 ? -errno : 0;
 }
 
 static void fs_unrefp(struct libmnt_fs **fs)

@@ -70,8 +70,12 @@ bool mount_is_there(const char *path, uint64_t id);
 /* A detached copy of the mount at @path, to be put back with mount_attach() should a later step fail. */
 int mount_clone(const char *path, uint64_t id, int *ret_fd);
 
-/* Unmounts @path if the mount there is @id. -ESTALE: it is another one, or none. -EBUSY: in use. */
-int mount_detach(const char *path, uint64_t id);
+/*
+ * Unmounts @path if the mount there is @id. -ESTALE: it is another one, or none.
+ * -EBUSY: in use; with @lazy it is taken from the tree all the same, and ends with
+ * its last user.
+ */
+int mount_detach(const char *path, uint64_t id, bool lazy);
 
 /* Writes a line to utab: @source is mounted at @path, and its umount is ours to do. */
 int mount_utab_add(const char *source, const char *path, const char *driver);

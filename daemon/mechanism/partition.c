@@ -3,11 +3,18 @@
  * BLKPG on loop devices. What the kernel has found by itself is taken as it is
  * if it agrees with the probe; sysfs tells.
  */
+#include <fcntl.h>
 #include <linux/blkpg.h>
+#include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "mechanism/partition.h"
+
+#ifndef BLKGETDISKSEQ
+#define BLKGETDISKSEQ _IOR(0x12, 128, __u64)
+#endif
 
 void partition_node(unsigned disk_number, unsigned number, char path[static 32])
 {
@@ -68,6 +75,28 @@ int partition_ensure(int disk_fd, unsigned disk_number, unsigned number, uint64_
         /* Busy: the kernel's own scan was faster, or it overlaps another one. */
         r = compare(disk_number, number, offset, size, ret_devnum);
         return r == -ENOENT ? -EEXIST : r;
+}
+
+int partition_open(unsigned disk_number, uint64_t diskseq, unsigned number, dev_t devnum, uint64_t offset,
+                   uint64_t size, int *ret_fd)
+{
+        _cleanup_close_ int fd = -1;
+        char node[32];
+        struct stat st;
+        uint64_t current_diskseq;
+        dev_t current_devnum;
+
+        partition_node(disk_number, number, node);
+        fd = open(node, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return errno == ENOENT || errno == ENXIO ? -ESTALE : -errno;
+        if (fstat(fd, &st) < 0 || ioctl(fd, BLKGETDISKSEQ, &current_diskseq) < 0)
+                return -errno;
+        if (!S_ISBLK(st.st_mode) || st.st_rdev != devnum || current_diskseq != diskseq ||
+            compare(disk_number, number, offset, size, &current_devnum) < 0 || current_devnum != devnum)
+                return -ESTALE;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
 }
 
 int partition_remove(int disk_fd, unsigned number)

@@ -19,6 +19,14 @@
 int partition_ensure(int disk_fd, unsigned disk_number, unsigned number, uint64_t offset, uint64_t size,
                      dev_t *ret_devnum);
 
+/*
+ * Opens the node of partition @number of the disk @diskseq (BLKGETDISKSEQ, Linux
+ * 5.15) if it still is @devnum, at @offset and of @size bytes. As long as *ret_fd
+ * is open nobody can take the partition away. -ESTALE: it is another one.
+ */
+int partition_open(unsigned disk_number, uint64_t diskseq, unsigned number, dev_t devnum, uint64_t offset,
+                   uint64_t size, int *ret_fd);
+
 /* Takes it away from the kernel. 0 also if there is none; -EBUSY: in use. */
 int partition_remove(int disk_fd, unsigned number);
 

@@ -47,7 +47,7 @@ static const int allowed_calls[] = {
         SCMP_SYS(brk),       SCMP_SYS(clock_gettime), SCMP_SYS(close),   SCMP_SYS(exit),        SCMP_SYS(exit_group),
         SCMP_SYS(fadvise64), SCMP_SYS(fstat),         SCMP_SYS(futex),   SCMP_SYS(getrandom),   SCMP_SYS(lseek),
         SCMP_SYS(madvise),   SCMP_SYS(mremap),        SCMP_SYS(munmap),  SCMP_SYS(newfstatat),  SCMP_SYS(pread64),
-        SCMP_SYS(read),      SCMP_SYS(rt_sigreturn),  SCMP_SYS(sendmsg), SCMP_SYS(sigaltstack), SCMP_SYS(write),
+        SCMP_SYS(read),      SCMP_SYS(rt_sigreturn),  SCMP_SYS(sendmsg), SCMP_SYS(sigaltstack),
 };
 static const unsigned long allowed_ioctls[] = { BLKGETSIZE64, BLKSSZGET };
 
@@ -308,11 +308,14 @@ static int read_table(int fd, uint64_t base, ProbeSummary *summary, ProbeVolume 
         if (!table)
                 return 0;
         copy_text(summary->table, sizeof(summary->table), blkid_parttable_get_type(table));
-        for (int i = 0; i < blkid_partlist_numof_partitions(list) && summary->n_volumes < PROBE_VOLUMES_MAX; i++) {
+        for (int i = 0; i < blkid_partlist_numof_partitions(list); i++) {
                 blkid_partition partition = blkid_partlist_get_partition(list, i);
 
-                if (!is_extended(blkid_partition_get_type(partition)) && blkid_partition_get_size(partition) > 0)
-                        read_partition(partition, &volumes[summary->n_volumes++]);
+                if (is_extended(blkid_partition_get_type(partition)) || blkid_partition_get_size(partition) <= 0)
+                        continue;
+                if (summary->n_volumes >= PROBE_VOLUMES_MAX)
+                        return -EDQUOT;
+                read_partition(partition, &volumes[summary->n_volumes++]);
         }
         return 0;
 }

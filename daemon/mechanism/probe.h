@@ -55,7 +55,7 @@ int probe_prepare_sandbox(void);
  * -EACCES: the file is on a file system that root may not look into (FUSE
  * without allow_other); -EMEDIUMTYPE: no regular file; -ENODATA: empty, or the
  * part that was asked for is not in it; -ENOTUNIQ: partition tables for two
- * sector sizes; else as read(2).
+ * sector sizes; -EDQUOT: more than PROBE_VOLUMES_MAX volumes; else as read(2).
  */
 int probe_run(const ProbeSpec *spec, void **ret_data, size_t *ret_size);
 

@@ -125,14 +125,13 @@ static int fail_attached_already(Story *story, const Image *image)
         char node[32];
 
         if (image->owner != story->owner)
-                return story_fail(story, -EEXIST, "another user has attached the file");
+                return story_fail(story, -EEXIST, "by another user");
         image_node(image, node);
         IMAGE_FOREACH_VOLUME (volume, image)
                 if (volume_is_mounted(volume))
-                        return story_fail(story, -EEXIST, "the file is attached %s as %s and mounted at %s",
+                        return story_fail(story, -EEXIST, "%s as %s, mounted at %s",
                                           image->read_only ? "read-only" : "writable", node, volume->mount_point);
-        return story_fail(story, -EEXIST, "the file is attached %s as %s", image->read_only ? "read-only" : "writable",
-                          node);
+        return story_fail(story, -EEXIST, "%s as %s", image->read_only ? "read-only" : "writable", node);
 }
 
 /* The same request again gives the same image; two writers, or a writer and a reader, would not see the same file. */
@@ -196,6 +195,36 @@ static int fill_image(Attach *attach)
                                                         : -ENOMEM;
 }
 
+/* -EEXIST: what is asked for differs from what is there. */
+static int plan_existing(Attach *attach)
+{
+        const AttachRequest *request = &attach->request;
+        const Image *image = attach->image;
+        Story *story = &attach->story;
+        _cleanup_free_ uint32_t *missing = calloc(request->n_volumes + 1, sizeof(*missing));
+        size_t n_missing = 0;
+
+        if (!missing)
+                return -ENOMEM;
+        if ((request->auto_detach >= 0 && request->auto_detach != image->auto_detach) ||
+            (request->direct_io != LOOP_DIRECT_IO_AUTO &&
+             (request->direct_io == LOOP_DIRECT_IO_YES) != image->direct_io))
+                return story_fail(story, -EEXIST, "with other options");
+        if (!request->mount)
+                return 0;
+        for (size_t i = 0; i < request->n_volumes; i++) {
+                const Volume *volume = image_find_volume(image, request->volumes[i]);
+
+                if (!volume || !volume_is_mounted(volume))
+                        missing[n_missing++] = request->volumes[i];
+        }
+        if (n_missing > 0 || (request->n_volumes == 0 && image_count_mounted(image) == 0))
+                return mounting_plan(story, attach->image, &request->wish, missing, n_missing, &attach->mounting);
+        if (request->wish.filesystem_type || request->wish.options)
+                return story_fail(story, -EEXIST, "and mounted with other options");
+        return 0;
+}
+
 static int plan(Story *story)
 {
         Attach *attach = attach_of(story);
@@ -204,13 +233,13 @@ static int plan(Story *story)
 
         if (!request->read_only && !story->service->config->allow_writable)
                 return story_fail(story, -EPERM, "the administrator permits reading only");
-        r = attach->existing ? 0 : check_limit(story);
-        if (r >= 0 && !attach->existing)
+        if (attach->existing)
+                return plan_existing(attach);
+        r = check_limit(story);
+        if (r >= 0)
                 r = fill_image(attach);
         if (r < 0 || !request->mount)
                 return r;
-        if (attach->existing && image_count_mounted(attach->image) > 0)
-                return 0;
         return mounting_plan(story, attach->image, &request->wish, request->volumes, request->n_volumes,
                              &attach->mounting);
 }
@@ -399,6 +428,18 @@ static int commit(Story *story)
 
 /* ---- The end ---- */
 
+/* What could not be undone is shown, counts, and can be detached; it goes when nobody holds it any more. */
+static void show_remains(Attach *attach)
+{
+        Image *image = attach->image;
+
+        image->state = IMAGE_DETACHING;
+        image->attached_at_usec = now_realtime_usec();
+        (void)record_write(image);
+        if (registry_add(attach->story.service->registry, image) < 0)
+                image->state = IMAGE_ATTACHING;
+}
+
 static void on_released(int error, JobAnswer *answer, void *userdata)
 {
         Story *story = userdata;
@@ -409,9 +450,10 @@ static void on_released(int error, JobAnswer *answer, void *userdata)
         story->job = NULL;
         (void)releasing_apply(attach->releasing, error, answer, &ignored, &gone);
         failure_done(&ignored);
-        /* What could not be undone stays on record, and the next start of the daemon tries again. */
         if (gone)
                 attach->image = NULL;
+        else if (!attach->existing)
+                show_remains(attach);
         story_undone(story);
 }
 
@@ -422,6 +464,8 @@ static int undo(Story *story)
         int r;
 
         attach->settle = settle_cancel(attach->settle);
+        if (story->failure.stage == STAGE_BIND)
+                story->service->markers_stale = true;
         if (attach->existing ? !attach->mounting : attach->image->fd < 0)
                 return 0;
         r = releasing_new(story, attach->image, NULL, !attach->existing, &attach->releasing);
@@ -432,8 +476,11 @@ static void destroy(Story *story)
 {
         Attach *attach = attach_of(story);
 
-        if (!attach->existing && attach->image && attach->image->state == IMAGE_ATTACHING)
+        if (!attach->existing && attach->image && attach->image->state == IMAGE_ATTACHING) {
+                if (attach->image->fd >= 0)
+                        job_close(story->service->event, TAKE_FD(attach->image->fd));
                 image_free(attach->image);
+        }
         mounting_free(attach->mounting);
         releasing_free(attach->releasing);
         attach_request_done(&attach->request);

@@ -82,6 +82,9 @@ static int undo(Story *story)
         Volume *volume = mount->mounting ? find_volume(story) : NULL;
         int r;
 
+        /* The obstacle may be another one now. */
+        if (volume)
+                registry_notify(story->service->registry, REGISTRY_VOLUME_CHANGED, volume->image, volume);
         if (!volume || !volume->mount_point || story->failure.error == -EALREADY)
                 return 0;
         r = releasing_new(story, volume->image, volume, false, &mount->releasing);

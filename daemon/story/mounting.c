@@ -8,8 +8,10 @@
 #include <fcntl.h>
 
 #include "mechanism/filesystem.h"
+#include "mechanism/loop.h"
 #include "mechanism/mount-point.h"
 #include "mechanism/mount.h"
+#include "mechanism/partition.h"
 #include "model/record.h"
 #include "story/mounting.h"
 #include "story/user.h"
@@ -190,7 +192,7 @@ static int fail_without_volumes(Mounting *mounting)
                 fprintf(f, "its partition table (%s) has no partitions", mounting->image->table);
         if (fclose(f) != 0)
                 return -ENOMEM;
-        return story_fail(mounting->story, recognised ? -EPROTONOSUPPORT : -EINVAL, "%s", reasons);
+        return story_fail(mounting->story, recognised ? -EPROTONOSUPPORT : -ENODATA, "%s", reasons);
 }
 
 static int plan_all(Mounting *mounting, const MountWish *wish)
@@ -264,7 +266,24 @@ static int attach(const Mounting *mounting, const MountItem *item, int mount_fd,
         return 0;
 }
 
-static int isolate(const Mounting *mounting, int *ret_root)
+/*
+ * The device may have gone since it was looked at, and its number may be somebody
+ * else's by now: it is opened, which keeps it, and compared. -ESTALE.
+ */
+static int pin_device(const Volume *volume, int *ret_fd)
+{
+        const Image *image = volume->image;
+
+        if (volume->number == 0)
+                return loop_open(image->loop_number, image->devnum, image->diskseq, O_RDONLY, ret_fd);
+        if (volume->devnum == 0)
+                return -ESTALE;
+        return partition_open(image->loop_number, image->diskseq, volume->number, volume->devnum, volume->offset,
+                              volume->size, ret_fd);
+}
+
+/* The descriptors stay open until the child ends. */
+static int isolate(const Mounting *mounting, MountResult *results, int *ret_root)
 {
         _cleanup_free_ MountNode *nodes = calloc(mounting->n_items, sizeof(MountNode));
         size_t n = 0;
@@ -273,10 +292,12 @@ static int isolate(const Mounting *mounting, int *ret_root)
                 return -ENOMEM;
         for (size_t i = 0; i < mounting->n_items; i++) {
                 const Volume *volume = mounting->items[i].volume;
-                dev_t device = volume->number == 0 ? volume->image->devnum : volume->devnum;
+                int fd;
 
-                if (device != 0)
-                        nodes[n++] = (MountNode){ mounting->items[i].node, device };
+                results[i].error = pin_device(volume, &fd);
+                if (results[i].error >= 0)
+                        nodes[n++] = (MountNode){ mounting->items[i].node,
+                                                  volume->number == 0 ? volume->image->devnum : volume->devnum };
         }
         return mount_isolate(nodes, n, ret_root);
 }
@@ -288,7 +309,8 @@ static bool create_all(const Mounting *mounting, MountResult *results, int *fds)
 
         for (size_t i = 0; i < mounting->n_items; i++) {
                 fds[i] = -1;
-                results[i].error = create(&mounting->items[i], results[i].message, &fds[i]);
+                if (results[i].error >= 0)
+                        results[i].error = create(&mounting->items[i], results[i].message, &fds[i]);
                 all &= results[i].error >= 0;
         }
         return all;
@@ -304,7 +326,7 @@ static int run_mounts(int channel, const void *parameters)
 
         if (!results || !fds)
                 return -ENOMEM;
-        r = isolate(mounting, &root);
+        r = isolate(mounting, results, &root);
         if (r < 0)
                 return r;
         all = create_all(mounting, results, fds);
@@ -394,6 +416,8 @@ static const char *explain(int error)
         case EUCLEAN:
         case EBADMSG:
                 return "the file system is damaged, or it is not one of this type";
+        case ESTALE:
+                return "its device is not what it was";
         case EIO:
         case ENXIO:
                 return "the file system cannot be read; the image may be truncated";
@@ -415,6 +439,10 @@ static void describe_failure(MountItem *item, const MountResult *result)
         const char *reason = explain(result->error);
         char *text = NULL;
 
+        /* Not tried, since another one failed; or there is no device, and what was in the way of that is said. */
+        if (result->error == 0 || (item->volume->number > 0 && item->volume->devnum == 0))
+                return;
+
         if (!reason)
                 reason = strerror(-result->error);
         if (result->message[0]
@@ -435,9 +463,7 @@ static void apply_success(MountItem *item, uint64_t mount_id)
 
 static void apply_failure(MountItem *item, const MountResult *result)
 {
-        /* One that was held back because another one failed has nothing against it. */
-        if (result->error < 0)
-                describe_failure(item, result);
+        describe_failure(item, result);
         (void)mount_point_remove(item->volume->mount_point);
         free(item->volume->mount_point);
         item->volume->mount_point = NULL;

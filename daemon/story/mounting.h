@@ -25,7 +25,7 @@ DEFINE_CLEANUP(Mounting *, mounting_free)
 /*
  * Decides which volumes to mount and how: those in @numbers, or if there are none
  * all that nothing stands in the way of. Fails with words for the caller.
- * -EINVAL: nothing was recognised; -EPROTONOSUPPORT: what is there cannot be
+ * -ENODATA: nothing was recognised; -EINVAL: unusable name; -EPROTONOSUPPORT: what is there cannot be
  * mounted; -ENOENT: no such volume; -EPERM: option not permitted; -EROFS: a file
  * system that can only be read; -EALREADY: mounted already.
  */

@@ -3,6 +3,7 @@
  * Looking again at what an attached image holds:
  *
  *   authorise, lock   as in every story
+ *   open              the device has a descriptor here
  *   capacity          the device takes over the file's size, if that was asked for
  *   probe             a sandboxed child has read the device
  *   partitions        the kernel's partitions agree with the table
@@ -12,6 +13,8 @@
  */
 
 #include "story/refresh.h"
+#include <fcntl.h>
+
 #include "mechanism/loop.h"
 #include "mechanism/settle.h"
 #include "model/record.h"
@@ -49,6 +52,44 @@ bool refresh_is_pending(const Service *service, const Image *image)
         return false;
 }
 
+/* ---- open ---- */
+
+static int run_open(int channel, const void *parameters)
+{
+        const Image *image = parameters;
+        int fd, r = loop_open(image->loop_number, image->devnum, image->diskseq, O_RDONLY, &fd);
+
+        return r < 0 ? r : job_answer(channel, "", 1, &fd, 1);
+}
+
+static void on_opened(int error, JobAnswer *answer, void *userdata)
+{
+        Story *story = userdata;
+
+        story->job = NULL;
+        if (error >= 0 && answer->n_fds != 1)
+                error = -EBADMSG;
+        if (error >= 0)
+                find_image(story)->fd = TAKE_FD(answer->fds[0]);
+        story_resume(story, error);
+}
+
+/* An image that an earlier daemon has attached, and that is mounted, has no descriptor here yet. */
+static int open_device(Story *story)
+{
+        Image *image = find_image(story);
+        JobSpec spec = {
+                .name = "open",
+                .function = run_open,
+                .parameters = image,
+                .timeout_usec = story->service->config->job_timeout_usec,
+        };
+
+        if (!image || image->state != IMAGE_ATTACHED)
+                return story_fail(story, -ENOENT, "the image has been detached");
+        return image->fd < 0 ? story_run_job(story, &spec, on_opened) : 0;
+}
+
 /* ---- capacity ---- */
 
 static int run_capacity(int channel, const void *parameters)
@@ -82,13 +123,11 @@ static int set_capacity(Story *story)
                 .name = "capacity",
                 .function = run_capacity,
                 .parameters = image,
-                .fds = { image ? image->fd : -1 },
+                .fds = { image->fd },
                 .n_fds = 1,
                 .timeout_usec = story->service->config->job_timeout_usec,
         };
 
-        if (!image || image->fd < 0)
-                return story_fail(story, -ENOENT, "the image has been detached");
         return refresh_of(story)->capacity ? story_run_job(story, &spec, on_capacity) : 0;
 }
 
@@ -248,6 +287,7 @@ static void destroy(Story *story)
 static const StoryStep steps[] = {
         { STAGE_AUTHORISE, story_authorise },
         { STAGE_LOCK, story_lock },
+        { STAGE_LOCK, open_device },
         { STAGE_CAPACITY, set_capacity },
         { STAGE_PROBE, probe },
         { STAGE_PARTITIONS, update_partitions },

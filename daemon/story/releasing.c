@@ -7,10 +7,16 @@
  * already are put back: nobody finds half of an image gone. Only when all are
  * unmounted are the copies closed, which is when the file systems write back.
  *
+ * A rollback may find somebody inside of a mount that was never announced: it is
+ * taken from the tree all the same, and the device goes when that one leaves it.
+ *
  * The daemon's descriptor of the loop device moves into the child, because the
  * last close of it writes back too. It comes back if the device is not released.
  */
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
 
 #include "base/text.h"
 #include "mechanism/fdstore.h"
@@ -26,7 +32,8 @@
 /* Writing back what was written to an image takes as long as it takes; a kernel that hangs takes longer. */
 #define WRITE_BACK_FACTOR 10U
 #define HOLDERS_MAX 64U
-#define DETAIL_SIZE 512U
+#define HOLDERS_TIMEOUT_MSEC 2000
+#define DETAIL_SIZE 1024U
 
 typedef struct ReleaseItem {
         Volume *volume;
@@ -39,6 +46,7 @@ struct Releasing {
         Story *story;
         Image *image;
         bool release;
+        bool rollback;
         ReleaseItem *items;
         size_t n_items;
 };
@@ -47,8 +55,13 @@ typedef struct ReleaseAnswer {
         int error;
         Stage stage;
         char detail[DETAIL_SIZE];
-        /* Behind it: a mount id for each item; 0: unmounted. */
+        /* Behind it: a ReleaseResult for each item. */
 } ReleaseAnswer;
+
+typedef struct ReleaseResult {
+        bool unmounted;
+        uint64_t mount_id; /* may be another one than before, of a mount that was put back */
+} ReleaseResult;
 
 Releasing *releasing_free(Releasing *releasing)
 {
@@ -69,6 +82,7 @@ int releasing_new(Story *story, Image *image, Volume *only, bool release, Releas
         releasing->story = story;
         releasing->image = image;
         releasing->release = release;
+        releasing->rollback = story->undoing || image->state == IMAGE_ATTACHING;
         releasing->items = calloc(image->n_volumes + 1, sizeof(ReleaseItem));
         if (!releasing->items)
                 return -ENOMEM;
@@ -132,7 +146,7 @@ static int unmount_all(Releasing *releasing, size_t *ret_failed)
                 int r = clone_mount(item);
 
                 if (r >= 0 && !item->unmounted)
-                        r = mount_detach(item->volume->mount_point, item->mount_id);
+                        r = mount_detach(item->volume->mount_point, item->mount_id, releasing->rollback);
                 if (r < 0 && r != -ESTALE) {
                         *ret_failed = i;
                         return r;
@@ -156,27 +170,62 @@ static void drop_clones(Releasing *releasing)
 
 /* ---- The job's child: who holds it? ---- */
 
-static void describe_holders(const Releasing *releasing, uint64_t mount_id, ReleaseAnswer *answer)
+static char *find_holders(const Releasing *releasing, uint64_t mount_id)
 {
         const Image *image = releasing->image;
         _cleanup_free_ dev_t *devices = calloc(image->n_volumes + 1, sizeof(dev_t));
         _cleanup_free_ Holder *holders = NULL;
-        _cleanup_free_ char *who = NULL;
         size_t n_holders = 0, n_devices = 0;
         Volume *volume;
 
         if (!devices)
-                return;
+                return NULL;
         if (mount_id == 0) {
                 devices[n_devices++] = image->devnum;
                 IMAGE_FOREACH_VOLUME (volume, image)
                         if (volume->devnum != 0)
                                 devices[n_devices++] = volume->devnum;
         }
-        if (holders_find(&mount_id, mount_id ? 1 : 0, devices, n_devices, HOLDERS_MAX, &holders, &n_holders) >= 0 &&
-            n_holders > 0)
-                who = holders_describe(holders, n_holders, releasing->story->caller.uid);
-        if (who)
+        if (holders_find(&mount_id, mount_id ? 1 : 0, devices, n_devices, HOLDERS_MAX, &holders, &n_holders) < 0 ||
+            n_holders == 0)
+                return NULL;
+        return holders_describe(holders, n_holders, releasing->story->caller.uid);
+}
+
+/* Another process of ours looks for them: one that is looked at may make it hang, and the answer has to go out. */
+static ssize_t ask_for_holders(const Releasing *releasing, uint64_t mount_id, char *text, size_t size)
+{
+        struct pollfd pollfd = { .events = POLLIN };
+        int ends[2];
+        ssize_t n = 0;
+        pid_t pid;
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+                return 0;
+        pid = fork();
+        if (pid == 0) {
+                _cleanup_free_ char *who = find_holders(releasing, mount_id);
+
+                (void)send(ends[1], strempty(who), who ? strlen(who) : 0, MSG_NOSIGNAL);
+                _exit(EXIT_SUCCESS);
+        }
+        safe_close(ends[1]);
+        pollfd.fd = ends[0];
+        if (pid > 0 && poll(&pollfd, 1, HOLDERS_TIMEOUT_MSEC) > 0)
+                n = recv(ends[0], text, size - 1, 0);
+        if (pid > 0)
+                (void)kill(pid, SIGKILL);
+        safe_close(ends[0]);
+        n = MAX(n, 0);
+        text[n] = 0;
+        return n;
+}
+
+static void describe_holders(const Releasing *releasing, uint64_t mount_id, ReleaseAnswer *answer)
+{
+        char who[DETAIL_SIZE / 2];
+
+        if (ask_for_holders(releasing, mount_id, who, sizeof(who)) > 0)
                 snprintf(answer->detail, sizeof(answer->detail), "it is in use by %s", who);
         else if (mount_id == 0)
                 snprintf(answer->detail, sizeof(answer->detail),
@@ -203,16 +252,16 @@ static int release_device(const Releasing *releasing, int fd)
 
 static int send_answer(int channel, const Releasing *releasing, const ReleaseAnswer *answer, int fd)
 {
-        size_t size = sizeof(*answer) + releasing->n_items * sizeof(uint64_t);
+        size_t size = sizeof(*answer) + releasing->n_items * sizeof(ReleaseResult);
         _cleanup_free_ char *data = calloc(1, size);
-        uint64_t *ids;
+        ReleaseResult *results;
 
         if (!data)
                 return -ENOMEM;
         memcpy(data, answer, sizeof(*answer));
-        ids = (uint64_t *)(data + sizeof(*answer));
+        results = (ReleaseResult *)(data + sizeof(*answer));
         for (size_t i = 0; i < releasing->n_items; i++)
-                ids[i] = releasing->items[i].unmounted ? 0 : releasing->items[i].mount_id;
+                results[i] = (ReleaseResult){ releasing->items[i].unmounted, releasing->items[i].mount_id };
         return job_answer(channel, data, size, &fd, fd >= 0 ? 1 : 0);
 }
 
@@ -223,6 +272,10 @@ static int run_release(int channel, const void *parameters)
         ReleaseAnswer answer = { .stage = STAGE_UNMOUNT };
         size_t failed = 0;
 
+        /* What is taken over from an earlier daemon and was mounted would go with its last mount. */
+        if (!releasing->release && fd < 0)
+                (void)loop_open(releasing->image->loop_number, releasing->image->devnum, releasing->image->diskseq,
+                                O_RDONLY, &fd);
         answer.error = unmount_all(releasing, &failed);
         if (answer.error < 0) {
                 put_all_back(releasing);
@@ -305,16 +358,19 @@ void releasing_forget(Service *service, Image *image)
                 image_free(image);
 }
 
-static void apply_ids(Releasing *releasing, const char *ids)
+static void apply_results(Releasing *releasing, const char *results)
 {
         Registry *registry = releasing->story->service->registry;
 
         for (size_t i = 0; i < releasing->n_items; i++) {
                 Volume *volume = releasing->items[i].volume;
+                ReleaseResult result;
 
-                memcpy(&volume->mount_id, ids + i * sizeof(uint64_t), sizeof(uint64_t));
-                if (volume->mount_id != 0)
+                memcpy(&result, results + i * sizeof(result), sizeof(result));
+                if (!result.unmounted) {
+                        volume->mount_id = result.mount_id;
                         continue;
+                }
                 releasing_forget_mount(volume);
                 if (registry_find(registry, releasing->image->id) == releasing->image)
                         registry_notify(registry, REGISTRY_VOLUME_CHANGED, releasing->image, volume);
@@ -326,7 +382,7 @@ static void set_state(Releasing *releasing, ImageState state)
         Registry *registry = releasing->story->service->registry;
         Image *image = releasing->image;
 
-        if (image->state == state || image->state == IMAGE_ATTACHING)
+        if (image->state == state || registry_find(registry, image->id) != image)
                 return;
         image->state = state;
         registry_notify(registry, REGISTRY_IMAGE_CHANGED, image, NULL);
@@ -338,7 +394,7 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
         ReleaseAnswer result;
 
         *ret_gone = false;
-        if (error >= 0 && answer->size != sizeof(result) + releasing->n_items * sizeof(uint64_t))
+        if (error >= 0 && answer->size != sizeof(result) + releasing->n_items * sizeof(ReleaseResult))
                 error = -EBADMSG;
         if (error < 0) {
                 set_state(releasing, IMAGE_STUCK);
@@ -347,7 +403,7 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
         }
         memcpy(&result, answer->data, sizeof(result));
         result.detail[sizeof(result.detail) - 1] = 0;
-        apply_ids(releasing, (const char *)answer->data + sizeof(result));
+        apply_results(releasing, (const char *)answer->data + sizeof(result));
         if (answer->n_fds > 0) {
                 image->fd = answer->fds[0];
                 answer->fds[0] = -1;

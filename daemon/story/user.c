@@ -6,6 +6,7 @@
  */
 #include <pwd.h>
 
+#include "base/text.h"
 #include "story/user.h"
 
 #define NAME_SIZE_MAX 256U
@@ -54,7 +55,8 @@ static int run_look_up(int channel, const void *parameters)
 
         errno = 0;
         entry = getpwuid(*uid);
-        if (!entry && errno != 0 && errno != ENOENT)
+        /* getpwuid(3) lists these for "not found" */
+        if (!entry && errno != 0 && errno != ENOENT && errno != ESRCH && errno != EBADF && errno != EPERM)
                 return -errno;
         if (entry)
                 answer.gid = entry->pw_gid;
@@ -73,7 +75,7 @@ static int cache_add(UserCache *cache, uid_t uid, const UserAnswer *answer)
         if (!grown)
                 return -ENOMEM;
         cache->users = grown;
-        name = strdup(answer->name);
+        name = text_escape(answer->name, strnlen(answer->name, sizeof(answer->name)));
         if (!name)
                 return -ENOMEM;
         grown[cache->n_users++] = (User){ .uid = uid, .gid = answer->gid, .name = name };

@@ -157,6 +157,21 @@ static void test_last_unmount(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+/* As soon as Attach has replied nothing of the daemon's own is in the way of Detach. */
+static void test_at_once(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "1", "2", "3", "4", "5", "6", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+
+        (void)userdata;
+        for (unsigned i = 0; i < 50; i++) {
+                g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+                test_detach(g->ann, image);
+                test_snapshot_assert(g->before, 0);
+        }
+        unlink(file);
+}
+
 static void test_stays_if_asked(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
@@ -446,6 +461,7 @@ int main(int argc, char **argv)
         TEST_ADD("/detach/busy/mounted-twice", NULL, test_mounted_twice);
         TEST_ADD("/detach/unmount/last", NULL, test_last_unmount);
         TEST_ADD("/detach/unmount/stays", NULL, test_stays_if_asked);
+        TEST_ADD("/detach/at-once", NULL, test_at_once);
         TEST_ADD("/detach/all", NULL, test_detach_all);
         TEST_ADD("/detach/all/many", "[Limits]\nMaxRequestsPerUser=4\n", test_detach_many);
         TEST_ADD("/detach/foreign/umount", NULL, test_umount);

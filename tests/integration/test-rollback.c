@@ -146,7 +146,6 @@ static void leave_during_attach(TestGround *g, int fd, unsigned msec)
 {
         Departure departure = { .bus = test_connect_as(TEST_ANN) };
         TestCall *call = test_attach_start(departure.bus, fd, NULL);
-        g_autofree char *name = g_strdup(g_dbus_connection_get_unique_name(departure.bus));
 
         g_dbus_connection_flush_sync(departure.bus, NULL, NULL);
         g_timeout_add(msec, on_time_to_go, &departure);
@@ -239,6 +238,8 @@ static void test_silent_and_caller_goes(TestGround *g, gconstpointer userdata)
 /* Silent from the moment on when the loop device is there: the mounting hangs. */
 static void test_silent_while_mounting(TestGround *g, gconstpointer userdata)
 {
+        g_autofree char *earlier = test_image_ext4("earlier.img", "EARLIER", TEST_BOB);
+        g_autofree char *bobs = test_attach_path(g->bob, earlier, NULL, NULL);
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
@@ -248,6 +249,8 @@ static void test_silent_while_mounting(TestGround *g, gconstpointer userdata)
         g_autoptr(TestCall) call = test_attach_start(g->ann, fd, "{'direct-io': <'yes'>}");
         close(fd);
         test_wait_quiet(test_fuse_file_has_stuck, fuse, "the mounting to be stuck");
+        /* What was there before it began can go, too: nothing of it is held by who hangs. */
+        test_detach(g->bob, bobs);
         assert_others_go_on(g);
         test_call_wait(call);
         test_assert_failed(call, "Timeout", "*");
@@ -256,6 +259,7 @@ static void test_silent_while_mounting(TestGround *g, gconstpointer userdata)
         test_snapshot_wait(g->before, 0);
         test_fuse_file_stop(fuse);
         unlink(file);
+        unlink(earlier);
 }
 
 static void test_caller_goes_while_mounting(TestGround *g, gconstpointer userdata)

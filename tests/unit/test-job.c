@@ -31,7 +31,6 @@ typedef struct Outcome {
         int fds[JOB_FDS_MAX];
         size_t n_fds;
         bool take_fds;
-        unsigned n_stuck; /* as it was in the callback */
 } Outcome;
 
 static sd_event *event;
@@ -42,7 +41,6 @@ static void on_done(int error, JobAnswer *answer, void *userdata)
 
         outcome->n_calls++;
         outcome->error = error;
-        outcome->n_stuck = job_n_stuck();
         g_assert_true((error == 0) == (answer != NULL));
         if (!answer)
                 return;
@@ -80,7 +78,7 @@ static void turn_until_quiet(void)
 {
         while (have_children())
                 turn();
-        g_assert_cmpuint(job_n_stuck(), ==, 0);
+        g_assert_cmpuint(job_n_stuck_all(), ==, 0);
 }
 
 static void run(JobFunction function, const void *parameters, uint64_t timeout_usec, Outcome *outcome)
@@ -135,7 +133,6 @@ static void test_answer(void)
         g_assert_cmpint(outcome.error, ==, 0);
         g_assert_cmpmem(outcome.data, outcome.size, "what was seen", strlen("what was seen"));
         g_assert_cmpuint(outcome.n_fds, ==, 0);
-        g_assert_cmpuint(outcome.n_stuck, ==, 0);
         g_free(outcome.data);
 }
 
@@ -405,7 +402,6 @@ static void test_deadline(void)
 
         run(run_stubbornly, NULL, SHORT_USEC, &outcome);
         g_assert_cmpint(outcome.error, ==, -ETIMEDOUT);
-        g_assert_cmpuint(outcome.n_stuck, ==, 1);
         g_assert_cmpuint((uint64_t)g_get_monotonic_time() - begun, >=, SHORT_USEC);
 }
 
@@ -429,7 +425,6 @@ static void test_deadline_after_answer(void)
 
         run(run_answer_and_stay, "done", SHORT_USEC, &answered);
         g_assert_cmpint(answered.error, ==, 0);
-        g_assert_cmpuint(answered.n_stuck, ==, 0);
         g_free(answered.data);
         run(run_close_and_stay, NULL, SHORT_USEC, &closed);
         g_assert_cmpint(closed.error, ==, -ECHILD);
@@ -437,16 +432,73 @@ static void test_deadline_after_answer(void)
 
 static void test_cancel(void)
 {
-        JobSpec spec = { .name = "test", .function = run_stubbornly, .timeout_usec = LONG_USEC };
+        JobSpec spec = { .name = "test", .function = run_stubbornly, .timeout_usec = LONG_USEC, .uid = 1000 };
         size_t before = count_fds();
         Outcome outcome = { 0 };
         Job *job = start(&spec, &outcome);
 
         g_assert_null(job_cancel(NULL));
+        g_assert_cmpuint(job_n_stuck(1000), ==, 0);
         g_assert_null(job_cancel(job));
-        g_assert_cmpuint(job_n_stuck(), ==, 1);
+        g_assert_cmpuint(job_n_stuck(1000), ==, 1);
+        g_assert_cmpuint(job_n_stuck(1001), ==, 0);
+        g_assert_cmpuint(job_n_stuck_all(), ==, 1);
         turn_until_quiet();
         g_assert_cmpuint(outcome.n_calls, ==, 0);
+        g_assert_cmpuint(count_fds(), ==, before);
+}
+
+/* Several, and they do not die in the order in which they were killed. */
+static void test_cancel_many(void)
+{
+        JobSpec spec = { .name = "test", .function = run_stubbornly, .timeout_usec = LONG_USEC };
+        Outcome outcomes[5] = { 0 };
+        Job *jobs[ELEMENTSOF(outcomes)];
+
+        for (size_t i = 0; i < ELEMENTSOF(jobs); i++) {
+                spec.uid = (uid_t)(i % 2);
+                jobs[i] = start(&spec, &outcomes[i]);
+        }
+        for (size_t i = ELEMENTSOF(jobs); i > 0; i--)
+                job_cancel(jobs[i - 1]);
+        g_assert_cmpuint(job_n_stuck(0), ==, 3);
+        g_assert_cmpuint(job_n_stuck(1), ==, 2);
+        g_assert_cmpuint(job_n_stuck_all(), ==, 5);
+        turn_until_quiet();
+}
+
+/* The owner is called, but not before nothing is done any more. */
+static void test_abort(void)
+{
+        JobSpec spec = { .name = "test", .function = run_stubbornly, .timeout_usec = LONG_USEC };
+        Outcome outcome = { 0 };
+        Job *job = start(&spec, &outcome);
+        siginfo_t info;
+
+        job_abort(job);
+        job_abort(job);
+        g_assert_cmpuint(outcome.n_calls, ==, 0);
+        g_assert_cmpint(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), ==, 0);
+        g_assert_cmpuint(outcome.n_calls, ==, 0);
+        turn_until_quiet();
+        g_assert_cmpuint(outcome.n_calls, ==, 1);
+        g_assert_cmpint(outcome.error, ==, -ECANCELED);
+}
+
+/* An answer that came too late changes nothing. */
+static void test_abort_after_answer(void)
+{
+        JobSpec spec = { .name = "test", .function = run_answer_pipe, .timeout_usec = LONG_USEC };
+        size_t before = count_fds();
+        Outcome outcome = { 0 };
+        Job *job = start(&spec, &outcome);
+        siginfo_t info;
+
+        g_assert_cmpint(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), ==, 0);
+        job_abort(job);
+        turn_until_quiet();
+        g_assert_cmpuint(outcome.n_calls, ==, 1);
+        g_assert_cmpint(outcome.error, ==, -ECANCELED);
         g_assert_cmpuint(count_fds(), ==, before);
 }
 
@@ -705,6 +757,47 @@ static void test_no_start(void)
         munmap(mark, 4096);
 }
 
+/* ---- Closing ---- */
+
+static void assert_end_of_file(int fd)
+{
+        char byte;
+
+        g_assert_cmpint(read(fd, &byte, 1), ==, 0);
+}
+
+static void test_close(void)
+{
+        int pair[2];
+
+        g_assert_cmpint(pipe2(pair, O_CLOEXEC | O_NONBLOCK), ==, 0);
+        job_close(event, pair[1]);
+        turn_until_quiet();
+        g_assert_cmpint(fcntl(pair[1], F_GETFD), <, 0);
+        assert_end_of_file(pair[0]);
+        close(pair[0]);
+}
+
+/* Whoever closes the number later closes nothing that could block. */
+static void test_withdraw(void)
+{
+        size_t before = count_fds();
+        int pair[2], other = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        g_assert_cmpint(pipe2(pair, O_CLOEXEC | O_NONBLOCK), ==, 0);
+        g_assert_cmpint(job_withdraw(event, pair[1]), ==, 0);
+        g_assert_cmpint(fcntl(pair[1], F_GETFD), ==, FD_CLOEXEC);
+        g_assert_true(fcntl(pair[1], F_GETFL) & O_PATH);
+        g_assert_cmpint(job_withdraw(event, pair[1]), ==, 0);
+        g_assert_cmpint(job_withdraw(event, other), ==, 0);
+        turn_until_quiet();
+        assert_end_of_file(pair[0]);
+        close(pair[0]);
+        close(pair[1]);
+        close(other);
+        g_assert_cmpuint(count_fds(), ==, before);
+}
+
 int main(int argc, char *argv[])
 {
         sigset_t signals;
@@ -724,11 +817,16 @@ int main(int argc, char *argv[])
         g_test_add_func("/job/deadline", test_deadline);
         g_test_add_func("/job/deadline-after-answer", test_deadline_after_answer);
         g_test_add_func("/job/cancel", test_cancel);
+        g_test_add_func("/job/cancel-many", test_cancel_many);
         g_test_add_func("/job/cancel-after-answer", test_cancel_after_answer);
+        g_test_add_func("/job/abort", test_abort);
+        g_test_add_func("/job/abort-after-answer", test_abort_after_answer);
         g_test_add_func("/job/stuck-beside-others", test_stuck_beside_others);
         g_test_add_func("/job/child-fds", test_child_fds);
         g_test_add_func("/job/child-surroundings", test_child_surroundings);
         g_test_add_func("/job/given", test_given);
+        g_test_add_func("/job/close", test_close);
+        g_test_add_func("/job/withdraw", test_withdraw);
         g_test_add_func("/job/no-start", test_no_start);
 
         int r = g_test_run();

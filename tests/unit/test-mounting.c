@@ -138,15 +138,15 @@ static void test_none(void)
                 int error;
                 const char *words;
         } cases[] = {
-                { { "0 - - -" }, -EINVAL, "nothing was recognised in it" },
+                { { "0 - - -" }, -ENODATA, "nothing was recognised in it" },
                 { { "0 ambivalent - -" },
-                  -EINVAL,
+                  -ENODATA,
                   "it has the signatures of several file systems; name the right one as its type" },
                 { { "1 - - -", "2 - - -" },
-                  -EINVAL,
+                  -ENODATA,
                   "volume 1: nothing was recognised in the partition; volume 2: nothing was recognised in the "
                   "partition" },
-                { { NULL }, -EINVAL, "its partition table (gpt) has no partitions" },
+                { { NULL }, -ENODATA, "its partition table (gpt) has no partitions" },
                 { { "0 filesystem minix -" }, -EPROTONOSUPPORT, "its file system, minix, is not supported" },
                 { { "1 crypto crypto_LUKS -", "2 other swap -", "3 - - -" },
                   -EPROTONOSUPPORT,
@@ -250,7 +250,7 @@ static void test_type_wish_partitions(void)
         /* Which of them it was meant for is not guessed. */
         set_up(&unknown, VOLUMES("1 - - -"));
         unknown.wish.filesystem_type = strdup("ext2");
-        assert_plan_fails(&unknown, NULL, 0, -EINVAL, "volume 1: nothing was recognised in the partition");
+        assert_plan_fails(&unknown, NULL, 0, -ENODATA, "volume 1: nothing was recognised in the partition");
 }
 
 static void test_type_wish_refused(void)
@@ -390,6 +390,8 @@ static void set_up_mounting(Fixture *fixture, const char *const *volumes, bool c
         set_up(fixture, volumes);
         g_assert_cmpint(plan(fixture, NULL, 0), ==, 0);
         fixture->mounting->chosen = chosen;
+        for (size_t i = 0; i < fixture->image->n_volumes; i++)
+                fixture->image->volumes[i]->devnum = i + 1;
         for (size_t i = 0; i < fixture->mounting->n_items; i++)
                 fixture->mounting->items[i].volume->mount_point =
                         text_printf("/nonexistent/ann/%s", fixture->mounting->items[i].name);
@@ -465,6 +467,21 @@ static void test_apply_held_back(void)
         g_assert_null(fixture.image->volumes[0]->mount_point);
 }
 
+/* Where there is no device the reason for that is better than what mount(2) says. */
+static void test_apply_no_device(void)
+{
+        const MountResult results[] = { { .error = -ESTALE }, { .mount_id = 6 } };
+        _cleanup_fixture_ Fixture fixture;
+
+        set_up_mounting(&fixture, VOLUMES("1 filesystem ext4 one", "2 filesystem vfat two"), false);
+        fixture.image->volumes[0]->devnum = 0;
+        free(fixture.image->volumes[0]->obstacle);
+        fixture.image->volumes[0]->obstacle = strdup("its device could not be made: it overlaps another one");
+        g_assert_cmpint(apply(&fixture, results, 2), ==, 0);
+        g_assert_cmpstr(fixture.image->volumes[0]->obstacle, ==,
+                        "its device could not be made: it overlaps another one");
+}
+
 static void test_apply_none(void)
 {
         const MountResult results[] = { { .error = -EIO }, { .error = -ENODEV } };
@@ -523,6 +540,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/mounting/apply-sizes", test_apply_sizes);
         g_test_add_func("/mounting/apply-some", test_apply_some);
         g_test_add_func("/mounting/apply-held-back", test_apply_held_back);
+        g_test_add_func("/mounting/apply-no-device", test_apply_no_device);
         g_test_add_func("/mounting/apply-none", test_apply_none);
         g_test_add_func("/mounting/apply-hostile-message", test_apply_hostile_message);
 

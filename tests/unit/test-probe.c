@@ -7,6 +7,7 @@
  */
 #include <fcntl.h>
 #include <glib.h>
+#include <grp.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -363,11 +364,15 @@ static void test_gpt(void)
 
 static void test_gpt_twice(void)
 {
-        _cleanup_found_ Found found = { 0 };
+        Found found = { 0 };
         int fd = disk_new(8 * MIB);
         ProbeSpec spec = { .fd = fd, .partition_scan = true };
 
         disk_write(fd, 1024, "EFI PART", 8);
+        disk_write(fd, 2048, "EFI PARK", 8);
+        g_assert_cmpint(probe(&spec, &found), ==, 0);
+        g_assert_cmpuint(found.summary.sector_size, ==, 1024);
+        found_done(&found);
         disk_write(fd, 4096, "EFI PART", 8);
         g_assert_cmpint(probe(&spec, &found), ==, -ENOTUNIQ);
         close(fd);
@@ -453,8 +458,9 @@ static void test_mbr_large_sectors(void)
 static void test_mbr_undecided(void)
 {
         const DiskPartition partition = { 256, 256, 0x83, NULL };
-        _cleanup_found_ Found empty = { 0 }, both = { 0 };
-        int fd = disk_new(4 * MIB), copy = disk_new(4 * MIB);
+        const DiskPartition outside[] = { partition, { 2048, 256, 0x83, NULL } };
+        _cleanup_found_ Found empty = { 0 }, both = { 0 }, impossible = { 0 };
+        int fd = disk_new(4 * MIB), copy = disk_new(4 * MIB), third = disk_new(4 * MIB);
 
         disk_write_mbr(fd, 0, &partition, 1);
         look(fd, &empty);
@@ -466,6 +472,12 @@ static void test_mbr_undecided(void)
         look(copy, &both);
         assert_summary(&both, "dos", 512, 1);
         g_assert_cmpstr(both.volumes[0].label, ==, "small");
+
+        /* The reading in which a partition is outside of the disk is none. */
+        disk_write_mbr(third, 0, outside, ELEMENTSOF(outside));
+        disk_write_ext2(third, MIB, "by chance");
+        look(third, &impossible);
+        assert_summary(&impossible, "dos", 512, 2);
 }
 
 static void test_mbr_logical(void)
@@ -701,6 +713,18 @@ static void test_no_file(void)
         g_assert_cmpint(probe(&spec, &found), ==, -EBADF);
 }
 
+/* A block device is for looking at again only; whoever says so gets nothing but files. */
+static void test_regular_only(void)
+{
+        _cleanup_found_ Found found = { 0 };
+        int fd = disk_new(MIB);
+        ProbeSpec spec = { .fd = fd, .regular_only = true };
+
+        g_assert_cmpint(probe(&spec, &found), ==, 0);
+        g_assert_cmpuint(found.summary.file_inode, !=, 0);
+        close(fd);
+}
+
 /* The caller's process reads on where it was. */
 static void test_position(void)
 {
@@ -933,6 +957,8 @@ static pid_t start_sandboxed(int *ret_stop)
         g_assert_cmpint(pid, >=, 0);
         if (pid == 0) {
                 close(stop[1]);
+                if (geteuid() == 0 && setgroups(1, &(gid_t){ 4 }) < 0)
+                        _exit(1);
                 if (probe_enter_sandbox() < 0 || write(ready[1], "", 1) != 1)
                         _exit(1);
                 _exit(read(stop[0], &byte, 1) == 0 ? 0 : 1);
@@ -1040,6 +1066,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/probe/window-small", test_window_small);
         g_test_add_func("/probe/window-sizes", test_window_sizes);
         g_test_add_func("/probe/no-file", test_no_file);
+        g_test_add_func("/probe/regular-only", test_regular_only);
         g_test_add_func("/probe/position", test_position);
         g_test_add_func("/probe/sandbox", test_sandbox);
         g_test_add_func("/probe/sandbox-state", test_sandbox_state);

@@ -127,11 +127,11 @@ static void on_done(Story *story, const Failure *failure, void *userdata)
         }
 }
 
-static void on_idle(void *userdata)
+static void on_story_ended(void *userdata)
 {
         g_assert_true(userdata == &config);
-        g_assert_null(service.stories);
-        g_string_append(log_text, " idle");
+        if (!service.stories)
+                g_string_append(log_text, " idle");
 }
 
 static int start_as(TestStory *test, const StoryType *type, uid_t uid, const char *sender)
@@ -322,24 +322,50 @@ static int run_for_ever(int channel, const void *parameters)
 
 static void on_job(int error, JobAnswer *answer, void *userdata)
 {
-        (void)error, (void)answer, (void)userdata;
-        g_assert_not_reached();
+        Story *story = userdata;
+
+        (void)answer;
+        log_event(story, error == -ECANCELED ? "child gone" : "answer");
+        story->job = NULL;
+        story_resume(story, error);
 }
 
-static void test_cancel_job(void)
+static void turn_until_quiet(void)
 {
-        JobSpec spec = { .name = "test", .function = run_for_ever, .timeout_usec = LONG_USEC };
-        TestStory *a = new_story("a");
         siginfo_t info;
 
-        a->returns[PROBE] = 1;
-        start(a, &plain);
-        g_assert_cmpint(story_run_job(&a->story, &spec, on_job), ==, 1);
-        g_assert_nonnull(a->story.job);
-        g_assert_true(story_cancel(&a->story));
-        assert_log("a:probe a:undo a:failed(probe,-125) a:freed idle");
         while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
                 g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_SEC), >, 0);
+}
+
+static TestStory *start_with_job(const char *name)
+{
+        JobSpec spec = { .name = "test", .function = run_for_ever, .timeout_usec = LONG_USEC };
+        TestStory *test = new_story(name);
+
+        test->returns[PROBE] = 1;
+        start(test, &plain);
+        g_assert_cmpint(story_run_job(&test->story, &spec, on_job), ==, 1);
+        g_assert_nonnull(test->story.job);
+        return test;
+}
+
+/* What a child may still be doing is not undone yet. */
+static void test_cancel_job(void)
+{
+        TestStory *a = start_with_job("a"), *b;
+
+        g_assert_true(story_cancel(&a->story));
+        g_assert_false(story_cancel(&a->story));
+        assert_log("a:probe");
+        turn_until_quiet();
+        assert_log("a:child gone a:undo a:failed(probe,-125) a:freed idle");
+
+        b = start_with_job("b");
+        story_abandon(&b->story);
+        assert_log("b:probe");
+        turn_until_quiet();
+        assert_log("b:child gone b:undo b:freed idle");
 }
 
 /* ---- Locks ---- */
@@ -516,6 +542,26 @@ static void test_limit(void)
         story_cancel(&refused->story);
         story_cancel(&own[1]->story);
         g_assert_null(service.stories);
+        g_string_truncate(log_text, 0);
+        config.max_requests_per_user = 100;
+}
+
+/* A child that does not die costs its user a place. */
+static void test_limit_stuck(void)
+{
+        JobSpec spec = { .name = "test", .function = run_for_ever, .timeout_usec = LONG_USEC, .uid = 1000 };
+        TestStory *refused = new_waiting(1000), *other = new_waiting(1001);
+        Job *job;
+
+        config.max_requests_per_user = 1;
+        g_assert_cmpint(job_start(event, &spec, on_job, NULL, &job), ==, 0);
+        job_cancel(job);
+        g_assert_cmpint(start_as(refused, &plain, 1000, ":1.2"), ==, -EDQUOT);
+        g_assert_cmpint(start_as(other, &plain, 1001, ":1.3"), ==, 0);
+        turn_until_quiet();
+        g_assert_cmpint(start_as(refused, &plain, 1000, ":1.2"), ==, 0);
+        story_cancel(&refused->story);
+        story_cancel(&other->story);
         g_string_truncate(log_text, 0);
         config.max_requests_per_user = 100;
 }
@@ -726,7 +772,7 @@ int main(int argc, char *argv[])
         g_assert_cmpint(sd_event_new(&event), ==, 0);
         log_text = g_string_new(NULL);
         config.max_requests_per_user = 100;
-        service = (Service){ .event = event, .config = &config, .on_idle = on_idle, .userdata = &config };
+        service = (Service){ .event = event, .config = &config, .on_story_ended = on_story_ended, .userdata = &config };
         g_test_add_func("/story/order", test_order);
         g_test_add_func("/story/waiting", test_waiting);
         g_test_add_func("/story/failure", test_failure);
@@ -746,6 +792,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/story/lock-chain", test_lock_chain);
         g_test_add_func("/story/is-about", test_is_about);
         g_test_add_func("/story/limit", test_limit);
+        g_test_add_func("/story/limit-stuck", test_limit_stuck);
         g_test_add_func("/story/unauthorised-type", test_unauthorised_type);
         g_test_add_func("/story/question", test_question);
         g_test_add_func("/story/verdicts", test_verdicts);
