@@ -15,6 +15,7 @@
 
 #define ERROR_PREFIX "org.loopmount1.Error."
 #define SPAWN_PREFIX "org.freedesktop.DBus.Error.Spawn."
+#define SYSTEMD_PREFIX "org.freedesktop.systemd1."
 
 static const struct {
         const char *name;
@@ -55,7 +56,8 @@ int error_status(const char *name)
                         return statuses[i].status;
 
         /* The bus, or systemd for it, could not start the daemon; there are a dozen reasons. */
-        if (strncmp(name, SPAWN_PREFIX, strlen(SPAWN_PREFIX)) == 0)
+        if (strncmp(name, SPAWN_PREFIX, strlen(SPAWN_PREFIX)) == 0 ||
+            strncmp(name, SYSTEMD_PREFIX, strlen(SYSTEMD_PREFIX)) == 0)
                 return STATUS_UNREACHABLE;
         return STATUS_FAILED;
 }

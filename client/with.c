@@ -91,8 +91,9 @@ static int wait_for_command(pid_t child, const sigset_t *blocked)
                                 continue;
                         return WIFEXITED(state) ? WEXITSTATUS(state) : STATUS_SIGNAL + WTERMSIG(state);
                 }
-                /* The kernel's own come from the terminal, and the child has got them too. */
-                if (signal > 0 && info.si_code <= 0)
+                /* The kernel's own come from the terminal, and the child has got them too; but of a hang-up it tells
+                 * the leader of the session alone. */
+                if (signal == SIGHUP || (signal > 0 && info.si_code <= 0))
                         kill(child, signal);
         }
 }

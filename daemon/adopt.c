@@ -21,7 +21,6 @@
 #include "mechanism/mount.h"
 #include "model/record.h"
 #include "story/detach.h"
-#include "story/releasing.h"
 
 static const Caller own_caller = { 0 };
 
@@ -67,29 +66,15 @@ static bool is_complete(const Image *image)
         return true;
 }
 
-/* True: one of them is gone. */
-static bool forget_lost_mounts(Image *image)
-{
-        bool lost = false;
-        Volume *volume;
-
-        IMAGE_FOREACH_VOLUME (volume, image) {
-                if (!volume_is_mounted(volume) || mount_is_there(volume->mount_point, volume->mount_id))
-                        continue;
-                releasing_forget_mount(volume);
-                lost = true;
-        }
-        return lost;
-}
-
-/* A mount that was under way: it may be there or not, and goes. */
-static void undo_unfinished_mounts(Service *service, const Image *image)
+/* Mounts that are gone, and one that was under way: that may be there or not, and goes. */
+static void undo_lost_mounts(Service *service, const Image *image)
 {
         Volume *volume;
         Story *story;
 
         IMAGE_FOREACH_VOLUME (volume, image)
-                if (volume->mount_point && !volume_is_mounted(volume))
+                if (volume->mount_point &&
+                    (!volume_is_mounted(volume) || !mount_is_there(volume->mount_point, volume->mount_id)))
                         (void)unmount_start(service, &own_caller, volume, on_cleaned_up, NULL, &story);
 }
 
@@ -97,7 +82,7 @@ static int adopt_image(Service *service, uint64_t id)
 {
         _cleanup_(image_freep) Image *image = NULL;
         Image *adopted;
-        bool alive, lost;
+        bool alive;
         int r = record_read(id, &image);
 
         if (r >= 0 && !is_complete(image))
@@ -109,15 +94,14 @@ static int adopt_image(Service *service, uint64_t id)
                 return 0;
         }
         alive = is_alive(image) && image->state == IMAGE_ATTACHED;
-        lost = alive && forget_lost_mounts(image);
         r = registry_add(service->registry, image);
         if (r < 0)
                 return r;
         adopted = TAKE_PTR(image);
-        if (!alive || (lost && adopted->auto_detach && image_count_mounted(adopted) == 0))
-                clean_up(service, adopted);
+        if (alive)
+                undo_lost_mounts(service, adopted);
         else
-                undo_unfinished_mounts(service, adopted);
+                clean_up(service, adopted);
         return 0;
 }
 

@@ -17,10 +17,8 @@
 #include "mechanism/loop.h"
 #include "mechanism/mount.h"
 #include "mechanism/settle.h"
-#include "model/record.h"
 #include "story/detach.h"
 #include "story/refresh.h"
-#include "story/releasing.h"
 #include "watch.h"
 
 struct Watch {
@@ -42,7 +40,8 @@ static void arm_look(Watch *watch);
 static void on_story_done(Story *story, const Failure *failure, void *userdata)
 {
         (void)userdata;
-        if (failure)
+        /* It may have been detached meanwhile. */
+        if (failure && failure->error != -ENOENT)
                 log_message(LOG_WARNING, "%s of an image failed at stage %s: %s%s%s", story->type->name,
                             stage_to_string(failure->stage), strerror(-failure->error), failure->detail ? ": " : "",
                             strempty(failure->detail));
@@ -79,9 +78,9 @@ static int on_device(sd_device_monitor *monitor, sd_device *device, void *userda
         Story *story;
 
         (void)monitor;
-        if (!image || story_is_about(service, image))
+        if (!image)
                 return 0;
-        if (loop_is_gone(image->loop_number, image->diskseq)) {
+        if (!story_is_about(service, image) && loop_is_gone(image->loop_number, image->diskseq)) {
                 (void)detach_start(service, &own_caller, image, on_story_done, NULL, &story);
                 return 0;
         }
@@ -133,30 +132,19 @@ static void arm_look(Watch *watch)
 
 /* ---- Mounts ---- */
 
+/* The story finds that it is not mounted any more, and takes away what belonged to the mount. */
 static void check_image(Watch *watch, Image *image)
 {
-        bool changed = false;
         Volume *volume;
         Story *story;
 
-        if (image->state == IMAGE_ATTACHING)
-                return;
         if (story_is_about(watch->service, image)) {
                 watch->missed = true;
                 return;
         }
-        IMAGE_FOREACH_VOLUME (volume, image) {
-                if (!volume_is_mounted(volume) || mount_is_there(volume->mount_point, volume->mount_id))
-                        continue;
-                releasing_forget_mount(volume);
-                registry_notify(watch->service->registry, REGISTRY_VOLUME_CHANGED, image, volume);
-                changed = true;
-        }
-        if (!changed)
-                return;
-        (void)record_write(image);
-        if (image->auto_detach && image_count_mounted(image) == 0)
-                (void)detach_start(watch->service, &own_caller, image, on_story_done, NULL, &story);
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume_is_mounted(volume) && !mount_is_there(volume->mount_point, volume->mount_id))
+                        (void)unmount_start(watch->service, &own_caller, volume, on_story_done, NULL, &story);
 }
 
 static void check_mounts(Watch *watch)

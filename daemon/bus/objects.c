@@ -7,7 +7,6 @@
 #include <inttypes.h>
 
 #include "base/text.h"
-#include "bus/errors.h"
 #include "bus/objects.h"
 #include "bus/request.h"
 
@@ -154,7 +153,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
             streq(strempty(sd_bus_message_get_interface(message)), BUS_MANAGER_INTERFACE))
                 return 0;
         request_keep_message(userdata, message);
-        return sd_bus_reply_method_errorf(message, ERROR_PREFIX "InvalidArgs",
+        return sd_bus_reply_method_errorf(message, SD_BUS_ERROR_INVALID_ARGS,
                                           "The arguments of " BUS_MANAGER_INTERFACE ".%s at " BUS_ROOT_PATH
                                           " are \"%s\"",
                                           attach ? "Attach" : "FindByFile", attach ? "ha{sv}" : "h");

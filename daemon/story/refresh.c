@@ -46,8 +46,7 @@ static Image *find_image(const Story *story)
 bool refresh_is_pending(const Service *service, const Image *image)
 {
         for (const Story *story = service->stories; story; story = story->next)
-                if (story->type == &type && refresh_of(story)->image_id == image->id &&
-                    story->step->stage < STAGE_PROBE)
+                if (story->type == &type && refresh_of(story)->image_id == image->id && story->lock != LOCK_HELD)
                         return true;
         return false;
 }

@@ -335,7 +335,7 @@ int releasing_run(Releasing *releasing, JobDone done)
 
 /* ---- The result, in the daemon ---- */
 
-void releasing_forget_mount(Volume *volume)
+static void forget_mount(Volume *volume)
 {
         (void)mount_point_remove(volume->mount_point);
         free(volume->mount_point);
@@ -343,13 +343,14 @@ void releasing_forget_mount(Volume *volume)
         volume->mount_id = 0;
 }
 
-void releasing_forget(Service *service, Image *image)
+/* All of an image that is gone: mount points, marker, record, registry. */
+static void forget(Service *service, Image *image)
 {
         Volume *volume;
 
         IMAGE_FOREACH_VOLUME (volume, image)
                 if (volume->mount_point)
-                        releasing_forget_mount(volume);
+                        forget_mount(volume);
         loop_forget(image->loop_number);
         record_remove(image->id);
         if (registry_find(service->registry, image->id) == image)
@@ -371,7 +372,7 @@ static void apply_results(Releasing *releasing, const char *results)
                         volume->mount_id = result.mount_id;
                         continue;
                 }
-                releasing_forget_mount(volume);
+                forget_mount(volume);
                 if (registry_find(registry, releasing->image->id) == releasing->image)
                         registry_notify(registry, REGISTRY_VOLUME_CHANGED, releasing->image, volume);
         }
@@ -403,20 +404,21 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
         }
         memcpy(&result, answer->data, sizeof(result));
         result.detail[sizeof(result.detail) - 1] = 0;
-        apply_results(releasing, (const char *)answer->data + sizeof(result));
+        /* First the descriptor: a device that stays, and is not mounted any more, is kept by a copy of it. */
         if (answer->n_fds > 0) {
                 image->fd = answer->fds[0];
                 answer->fds[0] = -1;
         }
+        apply_results(releasing, (const char *)answer->data + sizeof(result));
         if (result.error >= 0 && releasing->release) {
-                releasing_forget(releasing->story->service, image);
+                forget(releasing->story->service, image);
                 *ret_gone = true;
                 return 0;
         }
         set_state(releasing, result.stage == STAGE_RELEASE ? IMAGE_DETACHING : IMAGE_ATTACHED);
         /* Gone since the child looked last: the event that tells of it may be over. */
         if (result.stage == STAGE_RELEASE && loop_is_gone(image->loop_number, image->diskseq)) {
-                releasing_forget(releasing->story->service, image);
+                forget(releasing->story->service, image);
                 *ret_gone = true;
                 return 0;
         }

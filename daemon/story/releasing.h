@@ -30,9 +30,3 @@ int releasing_run(Releasing *releasing, JobDone done);
  * -EBUSY: @failure says by whom.
  */
 int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure *failure, bool *ret_gone);
-
-/* Forgets the mount of a volume that is not mounted any more: the mount point goes. */
-void releasing_forget_mount(Volume *volume);
-
-/* Forgets all of an image that is gone: mount points, marker, record, registry; frees it. */
-void releasing_forget(Service *service, Image *image);

@@ -30,6 +30,8 @@ const char *stage_to_string(Stage stage)
 }
 
 static void failure_vset(Failure *failure, Stage stage, int error, const char *format, va_list arguments)
+        _printf_(4, 0);
+static void failure_vset(Failure *failure, Stage stage, int error, const char *format, va_list arguments)
 {
         char *detail = NULL;
 

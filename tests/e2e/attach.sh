@@ -380,7 +380,9 @@ $media/hidden 2"
     ann loopmount attach --print-path --name "$(printf 'x%.0s' {1..300})" "$iso"
     ann ls "$out/hello.txt"
     detach_all
-    ann loopmount attach --print-path --name $'a\nb%n\xff' "$iso"
+    fails 2 ann loopmount attach --name $'a\xff' "$iso"
+    expect_err_has UTF-8
+    ann loopmount attach --print-path --name $'a\nb%n' "$iso"
     [[ $out != *$'\n'* ]] || fail "there is a line feed in the path"
     detach_all
     fails 2 ann loopmount attach --name "" "$iso"

@@ -18,9 +18,9 @@ test_attach_by_descriptor() {
     ann_sh "$call $manager Attach 'ha{sv}' 3 0 3<$iso"
     expect_out_has "oas \"/org/loopmount1/image/"
     expect_out_has "\" 1 \"$media/LOOP_ISO\""
-    expect_hello "$media/LOOP_ISO" iso-rockridge.iso
     local path=${out#*\"}
     path=${path%%\"*}
+    expect_hello "$media/LOOP_ISO" iso-rockridge.iso
     ann busctl call org.loopmount1 "$path" org.loopmount1.Image Detach 'a{sv}' 0
     expect_not_mounted "$media/LOOP_ISO"
 }

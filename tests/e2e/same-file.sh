@@ -12,7 +12,13 @@ test_the_same_again_is_the_same_image() {
     attach "$iso"
     expect_equal "$first" "$id" "the id"
     expect_equal "$media/LOOP_ISO" "$mount_point" "the mount point"
-    ann ln "$iso" hard.iso 2>/dev/null || true
+    detach_all
+    copy iso-rockridge.iso
+    ann ln "$copy" hard.iso
+    attach "$copy"
+    first=$id
+    attach hard.iso
+    expect_equal "$first" "$id" "the id by another name"
     detach_all
 }
 

@@ -17,10 +17,6 @@ attach_empty() {
     attach "$copy" -w --no-mount
 }
 
-partition() {
-    root sfdisk --quiet --wipe always "$device" <<<"$1"
-}
-
 # As root() takes no input.
 sfdisk_with() {
     did="sfdisk $device: $1"
@@ -71,7 +67,11 @@ test_partitioning_adds_volumes() {
 
 test_partitions_of_mbr_with_logical_ones() {
     attach_empty
-    sfdisk_with $'label: dos\nsize=1M\nsize=5M,type=extended\nsize=1M\nsize=1M'
+    sfdisk_with "label: dos
+size=1M
+size=5M,type=extended
+${device}p5 : size=1M
+${device}p6 : size=1M"
     wait_until "volume 6 is there" has_volume 6 ""
     has_volume 5 "" || fail "volume 5 is missing"
     has_no_volume 2 || fail "the extended partition is a volume"

@@ -5,7 +5,7 @@
 #include <glib.h>
 #include <sys/mman.h>
 
-#define GPT_ENTRIES 128U
+#define GPT_ENTRIES_MIN 128U
 
 typedef struct GptHeader {
         char signature[8];
@@ -122,8 +122,9 @@ static void fill_entry(GptEntry *entry, const DiskPartition *partition, uint8_t 
 void disk_write_gpt(int fd, uint64_t size, uint32_t sector_size, const DiskPartition *partitions, size_t n_partitions)
 {
         const DiskPartition protective = { 1, MIN(size / sector_size - 1, UINT32_MAX), 0xee, NULL };
-        const uint64_t table_sectors = sizeof(GptEntry) * GPT_ENTRIES / sector_size, sectors = size / sector_size;
-        GptEntry entries[GPT_ENTRIES] = { 0 };
+        const size_t n_entries = MAX(n_partitions, GPT_ENTRIES_MIN), table_size = n_entries * sizeof(GptEntry);
+        const uint64_t table_sectors = (table_size + sector_size - 1) / sector_size, sectors = size / sector_size;
+        g_autofree GptEntry *entries = g_new0(GptEntry, n_entries);
         GptHeader header = {
                 .signature = { 'E', 'F', 'I', ' ', 'P', 'A', 'R', 'T' },
                 .revision = htole32(0x00010000),
@@ -134,15 +135,15 @@ void disk_write_gpt(int fd, uint64_t size, uint32_t sector_size, const DiskParti
                 .last_usable = htole64(sectors - 2 - table_sectors),
                 .guid = { 1 },
                 .entries_lba = htole64(2),
-                .n_entries = htole32(GPT_ENTRIES),
+                .n_entries = htole32((uint32_t)n_entries),
                 .entry_size = htole32(sizeof(GptEntry)),
         };
 
         for (size_t i = 0; i < n_partitions; i++)
                 fill_entry(&entries[i], &partitions[i], (uint8_t)(i + 1));
-        header.entries_crc = htole32(crc32(entries, sizeof(entries)));
+        header.entries_crc = htole32(crc32(entries, table_size));
         header.crc = htole32(crc32(&header, sizeof(header)));
         disk_write_mbr(fd, 0, &protective, 1);
         disk_write(fd, sector_size, &header, sizeof(header));
-        disk_write(fd, UINT64_C(2) * sector_size, entries, sizeof(entries));
+        disk_write(fd, UINT64_C(2) * sector_size, entries, table_size);
 }

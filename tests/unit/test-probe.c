@@ -197,21 +197,28 @@ static void found_done(Found *found)
 }
 #define _cleanup_found_ _cleanup_(found_done)
 
+/* The one way out of the sandbox. */
+static bool send_bytes(int channel, const void *bytes, size_t n_bytes)
+{
+        struct iovec part = { (void *)bytes, n_bytes };
+        struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+        return sendmsg(channel, &message, MSG_NOSIGNAL) == (ssize_t)n_bytes;
+}
+
+static void open_channel(int channel[static 2])
+{
+        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), ==, 0);
+}
+
 _Noreturn static void run_child(const ProbeSpec *spec, int channel)
 {
         void *data = NULL;
         size_t size = 0;
         int r = probe_run(spec, &data, &size);
 
-        if (write(channel, &r, sizeof(r)) != sizeof(r))
+        if (!send_bytes(channel, &r, sizeof(r)) || (r >= 0 && !send_bytes(channel, data, size)))
                 _exit(1);
-        for (size_t done = 0; done < size;) {
-                ssize_t n = write(channel, (char *)data + done, size - done);
-
-                if (n < 0)
-                        _exit(1);
-                done += (size_t)n;
-        }
         _exit(0);
 }
 
@@ -231,7 +238,7 @@ static int probe(const ProbeSpec *spec, Found *ret)
         int channel[2], status, r;
         pid_t pid;
 
-        g_assert_cmpint(pipe(channel), ==, 0);
+        open_channel(channel);
         pid = fork();
         g_assert_cmpint(pid, >=, 0);
         if (pid == 0)
@@ -414,6 +421,21 @@ static void test_gpt_full(void)
         assert_summary(&hybrid, "gpt", 512, PROBE_VOLUMES_MAX);
         assert_volume(&hybrid, 0, 0, 0, 8 * MIB, "iso9660");
         g_assert_cmpuint(hybrid.volumes[PROBE_VOLUMES_MAX - 1].number, ==, 127);
+}
+
+/* More than an answer has room for is said, not left out. */
+static void test_gpt_overfull(void)
+{
+        DiskPartition partitions[PROBE_VOLUMES_MAX + 1];
+        int fd = disk_new(8 * MIB);
+        ProbeSpec spec = { .fd = fd, .partition_scan = true };
+        Found found = { 0 };
+
+        for (size_t i = 0; i < ELEMENTSOF(partitions); i++)
+                partitions[i] = (DiskPartition){ 2048 + 8 * i, 8, 0, NULL };
+        disk_write_gpt(fd, 8 * MIB, 512, partitions, ELEMENTSOF(partitions));
+        g_assert_cmpint(probe(&spec, &found), ==, -EDQUOT);
+        close(fd);
 }
 
 static void test_mbr(void)
@@ -750,7 +772,7 @@ typedef struct Deed {
 static struct sockaddr_un listener_address;
 static socklen_t listener_size;
 static pid_t victim; /* somebody to kill and trace */
-static int idle_socket;
+static int idle_socket, idle_file;
 
 static long do_open(void)
 {
@@ -813,6 +835,12 @@ static long do_mmap_exec(void)
         return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0;
 }
 
+/* It answers with sendmsg(2); what else is open is not its to write to. */
+static long do_write(void)
+{
+        return write(idle_file, "x", 1);
+}
+
 static long do_mprotect_exec(void)
 {
         static char page[8192] __attribute__((aligned(4096)));
@@ -872,6 +900,7 @@ static const Deed deeds[] = {
         { "ptrace", do_ptrace },
         { "mmap with PROT_EXEC", do_mmap_exec },
         { "mprotect", do_mprotect_exec },
+        { "write", do_write },
         { "ioctl", do_ioctl },
         { "dup", do_dup },
         { "memfd_create", do_memfd },
@@ -887,13 +916,14 @@ _Noreturn static void run_deeds(bool sandboxed, int channel)
         int errors[ELEMENTSOF(deeds)] = { 0 };
 
         idle_socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        idle_file = open("/dev/null", O_WRONLY | O_CLOEXEC);
         if (sandboxed && probe_enter_sandbox() < 0)
                 _exit(2);
         for (size_t i = 0; i < ELEMENTSOF(deeds); i++) {
                 errno = 0;
                 errors[i] = deeds[i].run() < 0 ? errno : 0;
         }
-        _exit(write(channel, errors, sizeof(errors)) == sizeof(errors) ? 0 : 1);
+        _exit(send_bytes(channel, errors, sizeof(errors)) ? 0 : 1);
 }
 
 static void try_deeds(bool sandboxed, int errors[static ELEMENTSOF(deeds)])
@@ -901,7 +931,7 @@ static void try_deeds(bool sandboxed, int errors[static ELEMENTSOF(deeds)])
         int channel[2], status;
         pid_t pid;
 
-        g_assert_cmpint(pipe(channel), ==, 0);
+        open_channel(channel);
         pid = fork();
         g_assert_cmpint(pid, >=, 0);
         if (pid == 0)
@@ -951,7 +981,7 @@ static pid_t start_sandboxed(int *ret_stop)
         char byte;
         pid_t pid;
 
-        g_assert_cmpint(pipe(ready), ==, 0);
+        open_channel(ready);
         g_assert_cmpint(pipe(stop), ==, 0);
         pid = fork();
         g_assert_cmpint(pid, >=, 0);
@@ -959,7 +989,7 @@ static pid_t start_sandboxed(int *ret_stop)
                 close(stop[1]);
                 if (geteuid() == 0 && setgroups(1, &(gid_t){ 4 }) < 0)
                         _exit(1);
-                if (probe_enter_sandbox() < 0 || write(ready[1], "", 1) != 1)
+                if (probe_enter_sandbox() < 0 || !send_bytes(ready[1], "", 1))
                         _exit(1);
                 _exit(read(stop[0], &byte, 1) == 0 ? 0 : 1);
         }
@@ -1051,6 +1081,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/probe/gpt-twice", test_gpt_twice);
         g_test_add_func("/probe/gpt-twice-chosen", test_gpt_twice_chosen);
         g_test_add_func("/probe/gpt-full", test_gpt_full);
+        g_test_add_func("/probe/gpt-overfull", test_gpt_overfull);
         g_test_add_func("/probe/mbr", test_mbr);
         g_test_add_func("/probe/mbr-large-sectors", test_mbr_large_sectors);
         g_test_add_func("/probe/mbr-undecided", test_mbr_undecided);

@@ -51,8 +51,8 @@ fail() {
     if [[ -n $did ]]; then
         echo "  the last command: $did"
         echo "  its exit code: $status"
-        [[ -z $out ]] || printf '%s\n' "${out%$'\n'}" | sed 's/^/  its output: /'
-        [[ -z $err ]] || printf '%s\n' "${err%$'\n'}" | sed 's/^/  its errors: /'
+        [[ -z $out ]] || printf '%s\n' "$out" | cut --bytes=-500 | sed 's/^/  its output: /'
+        [[ -z $err ]] || printf '%s\n' "$err" | cut --bytes=-500 | sed 's/^/  its errors: /'
     fi
     exit 1
 }
@@ -218,6 +218,12 @@ expect_equal() {
     [[ $2 == "$1" ]] || fail "${3:-it} is '$2', not '$1'"
 }
 
+# For long ones: tells only what differs.
+expect_same() {
+    [[ $2 == "$1" ]] || fail "$3 is another one:
+$(diff <(echo "$1") <(echo "$2") || true)"
+}
+
 expect_out() {
     [[ $out == "$1" ]] || fail "the output is not '$1'"
 }
@@ -246,11 +252,11 @@ expect_one_line_of_error() {
 }
 
 expect_mounted() {
-    mountpoint --quiet "$1" || fail "'$1' is not mounted"
+    findmnt --mountpoint "$1" >/dev/null || fail "'$1' is not mounted"
 }
 
 expect_not_mounted() {
-    ! mountpoint --quiet "$1" || fail "'$1' is mounted"
+    ! findmnt --mountpoint "$1" >/dev/null || fail "'$1' is mounted"
 }
 
 expect_hello() {
@@ -296,10 +302,12 @@ property() {
 configure() {
     mkdir -p /etc/loopmount.conf.d
     printf '%s\n' "$1" >/etc/loopmount.conf.d/test.conf
+    systemctl reset-failed loopmountd.service
     root systemctl restart loopmountd.service
 }
 
 unconfigure() {
     rm -rf /etc/loopmount.conf.d
+    systemctl reset-failed loopmountd.service
     root systemctl restart loopmountd.service
 }
