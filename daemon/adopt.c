@@ -72,10 +72,13 @@ static void undo_lost_mounts(Service *service, const Image *image)
         Volume *volume;
         Story *story;
 
-        IMAGE_FOREACH_VOLUME (volume, image)
-                if (volume->mount_point &&
-                    (!volume_is_mounted(volume) || !mount_is_there(volume->mount_point, volume->mount_id)))
-                        (void)unmount_start(service, &own_caller, volume, on_cleaned_up, NULL, &story);
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                if (!volume->mount_point ||
+                    (volume_is_mounted(volume) && mount_is_there(volume->mount_point, volume->mount_id)))
+                        continue;
+                volume->mount_id = 0;
+                (void)unmount_start(service, &own_caller, volume, on_cleaned_up, NULL, &story);
+        }
 }
 
 static int adopt_image(Service *service, uint64_t id)

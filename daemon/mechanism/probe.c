@@ -152,8 +152,10 @@ static int file_size(int fd, const struct stat *st, uint64_t *ret)
                 *ret = (uint64_t)st->st_size;
                 return 0;
         }
+        /* What was written through a partition is not in the disk's own page cache, which may hold what was there
+         * before. */
         if (S_ISBLK(st->st_mode))
-                return ioctl(fd, BLKGETSIZE64, ret) < 0 ? -errno : 0;
+                return ioctl(fd, BLKFLSBUF) < 0 || ioctl(fd, BLKGETSIZE64, ret) < 0 ? -errno : 0;
         return -EMEDIUMTYPE;
 }
 

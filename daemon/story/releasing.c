@@ -87,7 +87,7 @@ int releasing_new(Story *story, Image *image, Volume *only, bool release, Releas
         if (!releasing->items)
                 return -ENOMEM;
         IMAGE_FOREACH_VOLUME (volume, image)
-                if (volume->mount_point && (!only || only == volume))
+                if (volume->mount_point && (release || !only || only == volume))
                         releasing->items[releasing->n_items++] =
                                 (ReleaseItem){ .volume = volume, .mount_id = volume->mount_id, .clone = -1 };
         *ret = TAKE_PTR(releasing);

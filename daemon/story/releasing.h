@@ -14,8 +14,8 @@ Releasing *releasing_free(Releasing *releasing);
 DEFINE_CLEANUP(Releasing *, releasing_free)
 
 /*
- * @only: the volume to unmount; NULL: all that have a mount point. @release: the
- * loop device is released behind them.
+ * @only: the volume to unmount; NULL: all that have a mount point. @release: all,
+ * and the loop device is released behind them.
  */
 int releasing_new(Story *story, Image *image, Volume *only, bool release, Releasing **ret);
 

@@ -116,6 +116,15 @@ static GVariant *arguments_of(const GDBusMethodInfo *method)
         return g_variant_builder_end(&builder);
 }
 
+/* A descriptor goes along with those that take one; the bus lets no other pass. */
+static bool takes_fd(const GDBusMethodInfo *method)
+{
+        for (GDBusArgInfo **argument = method->in_args; argument && *argument; argument++)
+                if (streq((*argument)->signature, "h"))
+                        return true;
+        return false;
+}
+
 static const char *harmless_reply(const char *interface, const char *method)
 {
         for (size_t i = 0; i < ELEMENTSOF(harmless); i++)

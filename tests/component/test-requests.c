@@ -286,7 +286,7 @@ static void test_not_regular(Fixture *f, gconstpointer userdata)
         (void)userdata;
         g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
         assert_bad_fd(f, open("/tmp", O_RDONLY | O_CLOEXEC), NULL, "InvalidImage", "*regular file*");
-        assert_bad_fd(f, open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC), NULL, "InvalidArgs", "*flags*");
+        assert_bad_fd(f, open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC), NULL, "InvalidImage", "*regular files*");
         assert_bad_fd(f, pipe_end(), NULL, "InvalidImage", "*regular file*");
         assert_bad_fd(f, open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC), NULL, "InvalidImage", "*regular file*");
         assert_bad_fd(f, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), NULL, "InvalidImage", "*regular file*");
@@ -379,11 +379,15 @@ static void test_signatures(Fixture *f, gconstpointer userdata)
         (void)userdata;
         for (size_t i = 0; i < ELEMENTSOF(bodies); i++) {
                 g_autofree char *name = raw_attach(f, g_variant_new_parsed(bodies[i]), &f->fd, 1);
-                g_assert_cmpstr(name, ==, "org.freedesktop.DBus.Error.InvalidArgs");
+                /* libsystemd's own word for it, or the daemon's. */
+                g_assert_true(g_str_has_suffix(name, ".Error.InvalidArgs"));
         }
 }
 
-/* More descriptors than the method takes: they must not stay open in the daemon. */
+/*
+ * More descriptors than the method takes, and refused requests: nothing of that
+ * stays open in the daemon. The bus may refuse to pass them on in the first place.
+ */
 static void test_surplus_descriptors(Fixture *f, gconstpointer userdata)
 {
         int fds[8];
@@ -396,8 +400,10 @@ static void test_surplus_descriptors(Fixture *f, gconstpointer userdata)
         for (size_t i = 0; i < ELEMENTSOF(fds); i++)
                 fds[i] = f->fd;
         for (unsigned i = 0; i < 10; i++) {
-                g_autofree char *name = raw_attach(f, g_variant_new_parsed("(@h 7, {'x': <1>})"), fds, ELEMENTSOF(fds));
-                g_assert_cmpstr(name, ==, ERROR_PREFIX "InvalidArgs");
+                g_autofree char *one = raw_attach(f, g_variant_new_parsed("(@h 0, {'x': <1>})"), fds, 1);
+                g_autofree char *many = raw_attach(f, g_variant_new_parsed("(@h 7, {'x': <1>})"), fds, ELEMENTSOF(fds));
+                g_assert_cmpstr(one, ==, ERROR_PREFIX "InvalidArgs");
+                g_assert_nonnull(many);
         }
         test_snapshot_wait(before, f->daemon->pid);
 }

@@ -143,7 +143,7 @@ test_label_percent() { check_label percent %n%s; }
 test_label_invalid_utf8() { check_label invalid-utf8 bad__bytes; }
 test_label_empty() { check_label empty label-empty.img; }
 test_label_dot() { check_label dot label-dot.img; }
-test_label_slash() { check_label slash _; }
+test_label_slash() { check_label slash label-slash.img; }
 test_label_space_only() { check_label space-only label-space-only.img; }
 test_label_unicode() { check_label unicode $'\u00dc\u00f1\u00ef'; }
 test_label_control() { check_label control '_[31mred_[0m'; }
@@ -170,7 +170,7 @@ test_partition_names_that_are_hostile() {
 
 # check_file_name NAME: of the image file, not of what is in it.
 check_file_name() {
-    ann cp "$images/squashfs.img" "$1"
+    ann cp "$images/squashfs.img" "./$1"
     ann loopmount attach --print-path "./$1"
     local dir=$out
     [[ ${dir%/*} == "$media" && $dir != *$'\n'* ]] || fail "it is mounted at '$dir'"
