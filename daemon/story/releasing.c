@@ -31,6 +31,8 @@
 #define RELEASE_GRACE_USEC (3 * USEC_PER_SEC)
 /* Writing back what was written to an image takes as long as it takes; a kernel that hangs takes longer. */
 #define WRITE_BACK_FACTOR 10U
+#define UNMOUNT_TRIES 6U
+#define UNMOUNT_PAUSE_MSEC 20
 #define HOLDERS_MAX 64U
 #define HOLDERS_TIMEOUT_MSEC 2000
 #define DETAIL_SIZE 1024U
@@ -139,6 +141,19 @@ static void put_all_back(Releasing *releasing)
         }
 }
 
+/* Somebody who is just about to leave, or looks at it for a moment, does not make a detach fail. */
+static int unmount_patiently(const Releasing *releasing, const ReleaseItem *item)
+{
+        int r = -EBUSY;
+
+        for (unsigned i = 0; r == -EBUSY && i < UNMOUNT_TRIES; i++) {
+                if (i > 0)
+                        (void)poll(NULL, 0, UNMOUNT_PAUSE_MSEC);
+                r = mount_detach(item->volume->mount_point, item->mount_id, releasing->rollback);
+        }
+        return r;
+}
+
 static int unmount_all(Releasing *releasing, size_t *ret_failed)
 {
         for (size_t i = 0; i < releasing->n_items; i++) {
@@ -146,7 +161,7 @@ static int unmount_all(Releasing *releasing, size_t *ret_failed)
                 int r = clone_mount(item);
 
                 if (r >= 0 && !item->unmounted)
-                        r = mount_detach(item->volume->mount_point, item->mount_id, releasing->rollback);
+                        r = unmount_patiently(releasing, item);
                 if (r < 0 && r != -ESTALE) {
                         *ret_failed = i;
                         return r;
