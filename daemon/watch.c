@@ -142,13 +142,9 @@ static void check_image(Watch *watch, Image *image)
                 watch->missed = true;
                 return;
         }
-        IMAGE_FOREACH_VOLUME (volume, image) {
-                if (!volume_is_mounted(volume) || mount_is_there(volume->mount_point, volume->mount_id))
-                        continue;
-                volume->mount_id = 0;
-                registry_notify(watch->service->registry, REGISTRY_VOLUME_CHANGED, image, volume);
-                (void)unmount_start(watch->service, &own_caller, volume, on_story_done, NULL, &story);
-        }
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume_is_mounted(volume) && !mount_is_there(volume->mount_point, volume->mount_id))
+                        (void)unmount_start(watch->service, &own_caller, volume, on_story_done, NULL, &story);
 }
 
 static void check_mounts(Watch *watch)
