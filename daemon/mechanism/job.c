@@ -24,7 +24,7 @@
 #include "mechanism/job.h"
 
 /* Far more than any answer: the largest is a probe's, 1 KiB for each of its volumes. */
-#define ANSWER_SIZE_MAX (192U * 1024U)
+#define ANSWER_SIZE_MAX ((size_t)192 * 1024)
 
 /* How often, 20 microseconds apart, the parent looks whether its child has got to run; usually a few times. */
 #define WITHDRAW_TRIES_MAX 50000U

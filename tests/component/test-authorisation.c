@@ -116,15 +116,6 @@ static GVariant *arguments_of(const GDBusMethodInfo *method)
         return g_variant_builder_end(&builder);
 }
 
-/* A descriptor goes along with those that take one; the bus lets no other pass. */
-static bool takes_fd(const GDBusMethodInfo *method)
-{
-        for (GDBusArgInfo **argument = method->in_args; argument && *argument; argument++)
-                if (streq((*argument)->signature, "h"))
-                        return true;
-        return false;
-}
-
 static const char *harmless_reply(const char *interface, const char *method)
 {
         for (size_t i = 0; i < ELEMENTSOF(harmless); i++)
@@ -449,7 +440,7 @@ static void assert_cancelled_all(TestPolkit *polkit, unsigned n)
 
 static void test_client_goes(Fixture *f, gconstpointer userdata)
 {
-        g_autoptr(TestSnapshot) before = test_snapshot_take(f->daemon->pid);
+        g_autoptr(TestSnapshot) before = test_snapshot_take_idle(f->daemon->pid);
         GDBusConnection *visitor = test_connect_as(TEST_ANN);
 
         (void)userdata;

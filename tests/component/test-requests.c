@@ -396,7 +396,7 @@ static void test_surplus_descriptors(Fixture *f, gconstpointer userdata)
         /* Once before the snapshot, for what the daemon opens at its first work and keeps. */
         g_autofree char *first = raw_attach(f, g_variant_new_parsed("(@h 0, {'x': <1>})"), &f->fd, 1);
         g_assert_cmpstr(first, ==, ERROR_PREFIX "InvalidArgs");
-        g_autoptr(TestSnapshot) before = test_snapshot_take(f->daemon->pid);
+        g_autoptr(TestSnapshot) before = test_snapshot_take_idle(f->daemon->pid);
         for (size_t i = 0; i < ELEMENTSOF(fds); i++)
                 fds[i] = f->fd;
         for (unsigned i = 0; i < 10; i++) {

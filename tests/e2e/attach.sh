@@ -416,7 +416,11 @@ test_keep() {
 
 test_settle() {
     attach "$gpt" --settle
-    [[ -e /dev/disk/by-label/ROOT ]] || fail "udev's link is not there yet"
+    local number
+    for number in 1 2 3 4 5 6 7; do
+        [[ $(udevadm info --query=property "${device}p$number") == *USEC_INITIALIZED=* ]] ||
+            fail "udev has not processed partition $number"
+    done
     detach_all
 }
 

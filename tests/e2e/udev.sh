@@ -40,6 +40,17 @@ test_our_devices_are_tagged_and_others_are_not() {
     [[ $(udevadm info --query=property "$device") != *"CURRENT_TAGS=:loopmount:"* ]] || fail "a foreign loop is tagged"
 }
 
+test_udev_does_not_look_at_what_is_in_an_image() {
+    local link
+    attach "$images/gpt-multi.img" --settle
+    root udevadm info --query=property "${device}p2"
+    expect_out_lacks ID_FS_
+    for link in /dev/disk/by-label/ROOT /dev/disk/by-uuid/*; do
+        [[ $(readlink -f "$link") != "$device"* ]] || fail "there is a link: $link"
+    done
+    detach_all
+}
+
 test_foreign_loops_are_not_shown_nor_touched() {
     root losetup --find --show --read-only "$images/ext4.img"
     local foreign=$out

@@ -189,6 +189,19 @@ TestSnapshot *test_snapshot_take(pid_t daemon)
         return snapshot;
 }
 
+static bool has_no_children(gpointer userdata)
+{
+        g_autoptr(TestSnapshot) now = test_snapshot_take(*(const pid_t *)userdata);
+        return test_snapshot_count(now, "child ") == 0 &&
+               test_snapshot_count(now, "descriptor anon_inode:[pidfd]") == 0;
+}
+
+TestSnapshot *test_snapshot_take_idle(pid_t daemon)
+{
+        test_wait_quiet(has_no_children, &daemon, "the daemon's children to end");
+        return test_snapshot_take(daemon);
+}
+
 TestSnapshot *test_snapshot_free(TestSnapshot *snapshot)
 {
         if (snapshot) {

@@ -16,6 +16,10 @@ typedef struct TestSnapshot TestSnapshot;
 
 /* @daemon: its process, 0: leave out what belongs to one. */
 TestSnapshot *test_snapshot_take(pid_t daemon);
+
+/* The same when the daemon's children have ended: some live a moment longer than what they did. */
+TestSnapshot *test_snapshot_take_idle(pid_t daemon);
+
 TestSnapshot *test_snapshot_free(TestSnapshot *snapshot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TestSnapshot, test_snapshot_free)
 

@@ -32,7 +32,7 @@ static void test_volumes(void)
         Volume *volume;
 
         g_assert_cmpint(image->fd, ==, -1);
-        assert_numbers(image, NULL, 0);
+        assert_numbers(image, (unsigned[]){ 0 }, 0);
         g_assert_null(image_find_volume(image, 0));
         add_volume(image, 5);
         volume = add_volume(image, 1);

@@ -8,7 +8,7 @@
 #include <sys/mount.h>
 
 #include "base/text.h"
-#include "story/mounting.c"
+#include "story/mounting.c" /* NOLINT(bugprone-suspicious-include) */
 #include "story/volumes.h"
 
 #define MIB (UINT64_C(1024) * 1024)

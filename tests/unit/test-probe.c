@@ -412,7 +412,7 @@ static void test_gpt_full(void)
         disk_write_gpt(fd, 8 * MIB, 512, partitions, ELEMENTSOF(partitions));
         look(fd, &found);
         assert_summary(&found, "gpt", 512, PROBE_VOLUMES_MAX);
-        assert_volume(&found, PROBE_VOLUMES_MAX - 1, 128, (2048 + 8 * 127) * 512, 4096, "");
+        assert_volume(&found, PROBE_VOLUMES_MAX - 1, 128, (2048 + 8 * UINT64_C(127)) * 512, 4096, "");
 
         /* One too many, with the whole: the last one is left out. */
         disk_write_gpt(copy, 8 * MIB, 512, partitions, ELEMENTSOF(partitions));
@@ -474,7 +474,7 @@ static void test_mbr_large_sectors(void)
         disk_write_ext2(copy, MIB, "large");
         look(copy, &odd);
         assert_summary(&odd, "dos", 512, 1);
-        assert_volume(&odd, 0, 1, 256 * 512, 256 * 512, "");
+        assert_volume(&odd, 0, 1, 128 * KIB, 128 * KIB, "");
 }
 
 static void test_mbr_undecided(void)
@@ -490,7 +490,7 @@ static void test_mbr_undecided(void)
 
         disk_write_mbr(copy, 0, &partition, 1);
         disk_write_ext2(copy, MIB, "large");
-        disk_write_ext2(copy, 256 * 512, "small");
+        disk_write_ext2(copy, 128 * KIB, "small");
         look(copy, &both);
         assert_summary(&both, "dos", 512, 1);
         g_assert_cmpstr(both.volumes[0].label, ==, "small");
@@ -948,6 +948,7 @@ static int start_listening(void)
 {
         int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+        g_assert_cmpint(listener, >=, 0);
         listener_address.sun_family = AF_UNIX;
         listener_size = sizeof(listener_address);
         /* An abstract name of the kernel's choice. */

@@ -657,8 +657,8 @@ static void assert_verdict(const char *verdict, const char *log)
 {
         const Caller ann = { .uid = 1000, .sender = ":1.7" };
         TestStory *a;
-        g_free(ask(&ann, 1000, &a));
 
+        g_free(ask(&ann, 1000, &a));
         reply(verdict);
         assert_log(log);
 }

@@ -61,7 +61,7 @@ static void test_escaping(void)
                 .usage = "u\n",
                 .type = "t\xff",
                 .version = "v\\",
-                .label = "\x1b[31m \xe2\x80\xae",
+                .label = "\x1b[31m \xe2\x80\xae\xe2\x80\xac",
                 .uuid = "\x80",
                 .partition_type = "p\r",
                 .partition_name = "\xc3\xa4\x7f",
@@ -76,7 +76,7 @@ static void test_escaping(void)
         g_assert_cmpstr(volume->usage, ==, "u\\x0a");
         g_assert_cmpstr(volume->type, ==, "t\\xff");
         g_assert_cmpstr(volume->version, ==, "v\\x5c");
-        g_assert_cmpstr(volume->label, ==, "\\x1b[31m \\xe2\\x80\\xae");
+        g_assert_cmpstr(volume->label, ==, "\\x1b[31m \\xe2\\x80\\xae\\xe2\\x80\\xac");
         g_assert_cmpstr(volume->uuid, ==, "\\x80");
         g_assert_cmpstr(volume->partition_type, ==, "p\\x0d");
         g_assert_cmpstr(volume->partition_name, ==, "\xc3\xa4\\x7f");
