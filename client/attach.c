@@ -208,7 +208,8 @@ static void print_image(const Image *image, const Settings *settings, const char
 
         for (const Volume *v = image->volumes; v; v = v->next)
                 for (char **m = v->mount_points; m && *m; m++) {
-                        printf("%s  (%s, %s)\n", *m, strempty(v->type), v->read_only ? "read-only" : "writable");
+                        printf("%s  (%s%s%s)\n", *m, strempty(v->type), isempty(v->type) ? "" : ", ",
+                               v->read_only ? "read-only" : "writable");
                         mounted = true;
                 }
         if (!mounted)

@@ -55,6 +55,7 @@ static int detach_targets(Connection *connection, const Model *model, const Sett
                 if (first == STATUS_OK)
                         first = status;
         }
+        target_leave_folder();
         for (size_t i = 0; i < settings->n_operands; i++) {
                 int status = detach_target(connection, &targets[i]);
                 if (first == STATUS_OK)
@@ -71,8 +72,10 @@ int verb_detach(const Settings *settings)
         int status;
 
         status = connection_open(&connection, !settings->no_ask_password);
-        if (status == STATUS_OK && settings->all)
+        if (status == STATUS_OK && settings->all) {
+                target_leave_folder();
                 return detach_all(&connection);
+        }
         if (status == STATUS_OK)
                 status = model_load(&connection, &model);
         if (status != STATUS_OK)

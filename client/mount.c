@@ -129,6 +129,7 @@ static int act_on_target(const Action *action, const Settings *settings)
         if (status != STATUS_OK)
                 return status;
 
+        target_leave_folder();
         if (settings->n_volumes > 0)
                 return act_on_numbers(action, &connection, settings, target.images[0]);
         if (target.volume)

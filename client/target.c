@@ -209,3 +209,10 @@ int target_resolve_one(Connection *connection, const Model *model, const char *a
         target.images = NULL;
         return STATUS_OK;
 }
+
+void target_leave_folder(void)
+{
+        /* If it fails, the daemon says who keeps the mount busy. */
+        if (chdir("/") < 0)
+                return;
+}

@@ -39,3 +39,9 @@ int target_resolve_one(Connection *connection, const Model *model, const char *a
 
 void target_clear(Target *target);
 #define _cleanup_target_ _cleanup_(target_clear)
+
+/*
+ * To be called when all operands are resolved: goes out of the current folder,
+ * which may be in the very mount that is to go, and would keep it busy.
+ */
+void target_leave_folder(void);

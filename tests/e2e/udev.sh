@@ -135,14 +135,6 @@ test_a_mounted_partition_stays_when_others_change() {
     detach_all
 }
 
-test_partx_adds_what_the_kernel_has_no_parser_for() {
-    # The kernel looks for tables in sectors of the device's size; the daemon adds the partitions by hand.
-    attach "$images/gpt-4096.img"
-    [[ -b ${device}p1 && -b ${device}p2 ]] || fail "the partitions are missing"
-    expect_hello "$media/EXT4-4096" "gpt-4096.img volume 1"
-    detach_all
-}
-
 test_without_udev() {
     root systemctl stop systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-udevd.service
     tries ann loopmount attach --print-path "$images/gpt-multi.img"
