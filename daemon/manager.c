@@ -130,6 +130,13 @@ static void sweep_markers(Service *service)
         service->markers_stale = false;
 }
 
+static void on_child_reaped(void *userdata)
+{
+        Manager *manager = userdata;
+
+        sweep_markers(&manager->service);
+}
+
 static void on_story_ended(void *userdata)
 {
         Manager *manager = userdata;
@@ -248,6 +255,7 @@ static int set_up(Manager *manager)
         service->on_story_ended = on_story_ended;
         service->markers_stale = true;
         service->userdata = manager;
+        job_set_reaped_handler(on_child_reaped, manager);
         if (r >= 0)
                 r = make_folders();
         if (r >= 0)
@@ -276,6 +284,7 @@ static void tear_down(Manager *manager)
 {
         Service *service = &manager->service;
 
+        job_set_reaped_handler(NULL, NULL);
         watch_free(manager->watch);
         sd_event_source_disable_unref(manager->on_idle_time);
         sd_event_source_disable_unref(manager->on_stop_time);

@@ -55,7 +55,7 @@ static int take_file(Service *service, sd_bus_message *message, File *ret)
         int fd, r = sd_bus_message_read_basic(message, 'h', &fd);
 
         if (r < 0) {
-                request_keep_message(service, message);
+                request_withdraw_strangers(service);
                 return r;
         }
         file.flags = fcntl(fd, F_GETFL);

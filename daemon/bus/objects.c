@@ -138,7 +138,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
 /*
  * Only two methods take a file out of their message; the bus policy lets no file
  * through to others. A call of one of them that sd-bus is going to refuse, and
- * free, is refused here, and kept.
+ * free, is refused here, when its file is out of the way.
  */
 static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
@@ -152,7 +152,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
             streq(strempty(sd_bus_message_get_path(message)), BUS_ROOT_PATH) &&
             streq(strempty(sd_bus_message_get_interface(message)), BUS_MANAGER_INTERFACE))
                 return 0;
-        request_keep_message(userdata, message);
+        request_withdraw_strangers(userdata);
         return sd_bus_reply_method_errorf(message, SD_BUS_ERROR_INVALID_ARGS,
                                           "The arguments of " BUS_MANAGER_INTERFACE ".%s at " BUS_ROOT_PATH
                                           " are \"%s\"",

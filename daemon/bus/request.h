@@ -29,12 +29,11 @@ void request_done(Story *story, const Failure *failure, void *userdata);
 int request_started(Request *request, int r);
 
 /*
- * For a message with a file that cannot be taken out of it, since it is not what
- * it should be: it is never freed, for that would close the file, which may block.
- * After MESSAGES_KEPT_MAX of them the daemon ends, and a new one starts.
+ * For a message that may bring a file, but is not what it should be, so that the
+ * file cannot be taken out of it: makes every file in the descriptor table that is
+ * not the daemon's own lead nowhere. Then the message can be freed.
  */
-#define MESSAGES_KEPT_MAX 256U
-void request_keep_message(Service *service, sd_bus_message *message);
+void request_withdraw_strangers(Service *service);
 
 /* The service that a handler's vtable was registered with. */
 Service *request_service(sd_bus_message *message);

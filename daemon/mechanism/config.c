@@ -290,7 +290,7 @@ static int assign_types(Parser *parser, const Setting *setting, void *value, con
 
 static const Setting settings[] = {
         LIMITS("MaxImagesPerUser", max_images_per_user, 64, 65536),
-        LIMITS("MaxRequestsPerUser", max_requests_per_user, 128, 65536),
+        LIMITS("MaxRequestsPerUser", max_requests_per_user, 64, 65536),
         LIMITS("MaxVolumesPerImage", max_volumes_per_image, 128, 128),
         TIME("JobTimeoutSec", job_timeout_usec, USEC_PER_SEC),
         TIME("IdleTimeoutSec", idle_timeout_usec, 0),

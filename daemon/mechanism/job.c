@@ -45,6 +45,14 @@ struct Job {
 };
 
 static Job *killed;
+static void (*on_reaped)(void *userdata);
+static void *on_reaped_userdata;
+
+void job_set_reaped_handler(void (*reaped)(void *userdata), void *userdata)
+{
+        on_reaped = reaped;
+        on_reaped_userdata = userdata;
+}
 
 unsigned job_n_stuck(uid_t uid)
 {
@@ -227,13 +235,17 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
 static int on_exit_child(sd_event_source *source, const siginfo_t *info, void *userdata)
 {
         Job *job = userdata;
+        bool was_killed = job->killed;
 
         (void)source, (void)info;
-        if (job->killed)
+        if (was_killed) {
+                forget_killed(job);
                 job_finish(job, job->error, NULL);
-        else if (job->done && job_collect(job) == 0)
+        } else if (job->done && job_collect(job) == 0)
                 job_finish(job, -ECHILD, NULL);
         job_free(job);
+        if (was_killed && on_reaped)
+                on_reaped(on_reaped_userdata);
         return 0;
 }
 

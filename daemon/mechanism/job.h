@@ -69,6 +69,9 @@ int job_answer(int channel, const void *data, size_t size, const int *fds, size_
 unsigned job_n_stuck(uid_t uid);
 unsigned job_n_stuck_all(void);
 
+/* @reaped is called each time when such a child is gone at last, behind its job's callback. */
+void job_set_reaped_handler(void (*reaped)(void *userdata), void *userdata);
+
 /*
  * Closes @fd in a child, for a descriptor whose close may block. That is each one
  * that a user has opened: close(2) has the file system flush the file, also when

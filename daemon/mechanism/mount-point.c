@@ -379,3 +379,16 @@ int mount_point_remove(const char *path)
         (void)unlinkat(root_fd, user, AT_REMOVEDIR);
         return 0;
 }
+
+int mount_point_remove_user(const char *root, const char *user)
+{
+        _cleanup_close_ int root_fd = -1;
+        int r;
+
+        if (!is_file_name(user))
+                return -EINVAL;
+        r = open_path(root, 0, &root_fd);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        return unlinkat(root_fd, user, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}

@@ -46,3 +46,6 @@ int mount_point_make(int user_fd, const char *name, MountPointAnnounce announce,
  * -EBUSY: something is mounted on it; -ENOTEMPTY; -EPERM as above.
  */
 int mount_point_remove(const char *path);
+
+/* Removes ROOT/USER if it is empty: it may have been made for a mount point that did not come. */
+int mount_point_remove_user(const char *root, const char *user);

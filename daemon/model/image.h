@@ -50,7 +50,7 @@ struct Image {
         uint64_t diskseq;
         int fd;               /* the loop device; -1 if others hold it (its mounts, or whoever keeps a detached one) */
         bool stored;          /* the service manager has a copy of fd */
-        uint64_t quiet_until; /* uevents up to this sequence number are of our own making */
+        uint64_t quiet_until; /* uevents up to this sequence number tell nothing new */
         dev_t file_device;
         ino_t file_inode;
         uint64_t offset;

@@ -282,8 +282,8 @@ static int pin_device(const Volume *volume, int *ret_fd)
                               volume->size, ret_fd);
 }
 
-/* The descriptors stay open until the child ends. */
-static int isolate(const Mounting *mounting, MountResult *results, int *ret_root)
+/* @pins: the descriptors that keep the devices. */
+static int isolate(const Mounting *mounting, MountResult *results, int *pins, int *ret_root)
 {
         _cleanup_free_ MountNode *nodes = calloc(mounting->n_items, sizeof(MountNode));
         size_t n = 0;
@@ -292,9 +292,9 @@ static int isolate(const Mounting *mounting, MountResult *results, int *ret_root
                 return -ENOMEM;
         for (size_t i = 0; i < mounting->n_items; i++) {
                 const Volume *volume = mounting->items[i].volume;
-                int fd;
 
-                results[i].error = pin_device(volume, &fd);
+                pins[i] = -1;
+                results[i].error = pin_device(volume, &pins[i]);
                 if (results[i].error >= 0)
                         nodes[n++] = (MountNode){ mounting->items[i].node,
                                                   volume->number == 0 ? volume->image->devnum : volume->devnum };
@@ -321,12 +321,13 @@ static int run_mounts(int channel, const void *parameters)
         const Mounting *mounting = *(Mounting *const *)parameters;
         _cleanup_free_ MountResult *results = calloc(mounting->n_items, sizeof(MountResult));
         _cleanup_free_ int *fds = calloc(mounting->n_items, sizeof(int));
+        _cleanup_free_ int *pins = calloc(mounting->n_items, sizeof(int));
         int root = -1, r;
         bool all;
 
-        if (!results || !fds)
+        if (!results || !fds || !pins)
                 return -ENOMEM;
-        r = isolate(mounting, results, &root);
+        r = isolate(mounting, results, pins, &root);
         if (r < 0)
                 return r;
         all = create_all(mounting, results, fds);
@@ -336,6 +337,11 @@ static int run_mounts(int channel, const void *parameters)
         for (size_t i = 0; i < mounting->n_items; i++)
                 if (results[i].error >= 0 && (all || !mounting->chosen))
                         results[i].error = attach(mounting, &mounting->items[i], fds[i], &results[i].mount_id);
+        /* Whoever hears that it is mounted may unmount it at once. */
+        for (size_t i = 0; i < mounting->n_items; i++) {
+                safe_close(fds[i]);
+                safe_close(pins[i]);
+        }
         return job_answer(channel, results, mounting->n_items * sizeof(MountResult), NULL, 0);
 }
 

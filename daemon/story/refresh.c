@@ -26,7 +26,8 @@ typedef struct Refresh {
         Story story;
         uint64_t image_id;
         bool capacity;
-        Image *found; /* what the probe saw; only its volumes, table and size count */
+        uint64_t seqnum; /* of the last uevent before the probe: what comes later may tell of what it has not seen */
+        Image *found;    /* what the probe saw; only its volumes, table and size count */
         unsigned *gone;
         size_t n_gone;
 } Refresh;
@@ -170,6 +171,7 @@ static int probe(Story *story)
                 .partition_scan = image->partition_scan,
         };
 
+        refresh_of(story)->seqnum = settle_get_seqnum();
         return probing_run(story, &spec, on_probed);
 }
 
@@ -261,7 +263,7 @@ static int commit(Story *story)
                 image->table = TAKE_PTR(refresh->found->table);
                 registry_notify(story->service->registry, REGISTRY_IMAGE_CHANGED, image, NULL);
         }
-        image->quiet_until = settle_get_seqnum();
+        image->quiet_until = refresh->seqnum;
         announce_new(story);
         return record_write(image);
 }

@@ -366,6 +366,8 @@ static void forget(Service *service, Image *image)
         IMAGE_FOREACH_VOLUME (volume, image)
                 if (volume->mount_point)
                         forget_mount(volume);
+        if (image->state == IMAGE_ATTACHING)
+                (void)mount_point_remove_user(service->config->root, image->owner_name);
         loop_forget(image->loop_number);
         record_remove(image->id);
         if (registry_find(service->registry, image->id) == image)

@@ -30,6 +30,9 @@ typedef struct Shared {
         atomic_bool silent;
         atomic_bool silent_at_fsync;
         atomic_ulong silent_from;
+        atomic_bool silent_fsync;
+        atomic_bool silent_flush;
+        char flush_comm[16]; /* set before silent_flush */
         atomic_uint n_stuck;
 } Shared;
 
@@ -139,7 +142,39 @@ static void answer_stuck(Server *server)
 {
         unsigned n = atomic_exchange(&server->shared->n_stuck, 0);
         for (unsigned i = 0; i < n; i++)
-                answer_read(server, server->stuck[i].header.unique, &server->stuck[i].read);
+                if (server->stuck[i].header.opcode == FUSE_READ)
+                        answer_read(server, server->stuck[i].header.unique, &server->stuck[i].read);
+                else
+                        reply(server, server->stuck[i].header.unique, 0, NULL, 0);
+}
+
+/* Those that have no answer but that they are done. */
+static void done_or_keep(Server *server, const struct fuse_in_header *header, bool keep)
+{
+        unsigned n = atomic_load(&server->shared->n_stuck);
+
+        if (!keep || n >= STUCK_MAX) {
+                reply(server, header->unique, 0, NULL, 0);
+                return;
+        }
+        server->stuck[n].header = *header;
+        atomic_store(&server->shared->n_stuck, n + 1);
+}
+
+/* Whether it comes from a process of the name that is to be kept waiting. */
+static bool is_kept(const Server *server, const struct fuse_in_header *header)
+{
+        char path[32], comm[17] = "";
+        _cleanup_close_ int fd = -1;
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/%u/comm", header->pid);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 ? 0 : read(fd, comm, sizeof(comm) - 1);
+        if (n <= 0)
+                return false;
+        comm[strcspn(comm, "\n")] = 0;
+        return strcmp(comm, server->shared->flush_comm) == 0;
 }
 
 static void handle(Server *server, const struct fuse_in_header *header, const void *body)
@@ -169,10 +204,12 @@ static void handle(Server *server, const struct fuse_in_header *header, const vo
         case FUSE_FSYNC:
                 if (atomic_exchange(&server->shared->silent_at_fsync, false))
                         atomic_store(&server->shared->silent, true);
-                reply(server, header->unique, 0, NULL, 0);
+                done_or_keep(server, header, atomic_load(&server->shared->silent_fsync));
+                break;
+        case FUSE_FLUSH:
+                done_or_keep(server, header, atomic_load(&server->shared->silent_flush) && is_kept(server, header));
                 break;
         case FUSE_RELEASE:
-        case FUSE_FLUSH:
         case FUSE_ACCESS:
                 reply(server, header->unique, 0, NULL, 0);
                 break;
@@ -280,6 +317,17 @@ void test_fuse_file_silence_at_fsync(TestFuseFile *fuse)
         atomic_store(&fuse->shared->silent_at_fsync, true);
 }
 
+void test_fuse_file_silence_fsync(TestFuseFile *fuse)
+{
+        atomic_store(&fuse->shared->silent_fsync, true);
+}
+
+void test_fuse_file_silence_flush(TestFuseFile *fuse, const char *comm)
+{
+        g_strlcpy(fuse->shared->flush_comm, comm, sizeof(fuse->shared->flush_comm));
+        atomic_store(&fuse->shared->silent_flush, true);
+}
+
 bool test_fuse_file_has_stuck(gpointer userdata)
 {
         const TestFuseFile *fuse = userdata;
@@ -289,6 +337,8 @@ bool test_fuse_file_has_stuck(gpointer userdata)
 void test_fuse_file_resume(TestFuseFile *fuse)
 {
         atomic_store(&fuse->shared->silent, false);
+        atomic_store(&fuse->shared->silent_fsync, false);
+        atomic_store(&fuse->shared->silent_flush, false);
         check(write(fuse->wake, "", 1) == 1, "wake up the FUSE server");
 }
 

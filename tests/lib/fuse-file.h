@@ -30,7 +30,11 @@ void test_fuse_file_silence(TestFuseFile *fuse, uint64_t offset);
  */
 void test_fuse_file_silence_at_fsync(TestFuseFile *fuse);
 
-/* Whether a read is waiting; for test_wait_quiet(). @userdata: the TestFuseFile. */
+/* From now on fsync(2), which LOOP_CONFIGURE does, and the closes of processes named @comm, get no answer. */
+void test_fuse_file_silence_fsync(TestFuseFile *fuse);
+void test_fuse_file_silence_flush(TestFuseFile *fuse, const char *comm);
+
+/* Whether a read, an fsync or a close is waiting; for test_wait_quiet(). @userdata: the TestFuseFile. */
 bool test_fuse_file_has_stuck(gpointer userdata);
 
 /* Answers again, also what is waiting. */

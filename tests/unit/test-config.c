@@ -96,7 +96,7 @@ static void assert_list(char *const *list, const char *wanted)
 static void assert_defaults(const Config *config)
 {
         g_assert_cmpuint(config->max_images_per_user, ==, 64);
-        g_assert_cmpuint(config->max_requests_per_user, ==, 128);
+        g_assert_cmpuint(config->max_requests_per_user, ==, 64);
         g_assert_cmpuint(config->max_volumes_per_image, ==, 128);
         g_assert_cmpuint(config->job_timeout_usec, ==, 30 * USEC_PER_SEC);
         g_assert_cmpuint(config->idle_timeout_usec, ==, 30 * USEC_PER_SEC);
@@ -168,7 +168,7 @@ static void test_folders(Fixture *f, gconstpointer data)
         config = load(f);
         g_assert_cmpstr(f->messages->str, ==, "");
         g_assert_cmpuint(config->max_images_per_user, ==, 5);
-        g_assert_cmpuint(config->max_requests_per_user, ==, 128);
+        g_assert_cmpuint(config->max_requests_per_user, ==, 64);
         g_assert_cmpuint(config->max_volumes_per_image, ==, 30);
         assert_list(config->filesystems, "ext4 xfs");
 }
@@ -194,7 +194,7 @@ static void test_masks(Fixture *f, gconstpointer data)
         again = load(f);
         g_assert_cmpstr(f->messages->str, ==, "");
         g_assert_cmpuint(again->max_images_per_user, ==, 64);
-        g_assert_cmpuint(again->max_requests_per_user, ==, 128);
+        g_assert_cmpuint(again->max_requests_per_user, ==, 64);
         g_assert_cmpuint(again->max_volumes_per_image, ==, 128);
         g_assert_false(again->allow_exec);
 }
