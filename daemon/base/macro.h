@@ -21,8 +21,18 @@
 
 #define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))
 #ifndef MIN /* GLib, in tests, has them too */
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b)                                                                                                      \
+        ({                                                                                                             \
+                __typeof__(a) a_ = (a);                                                                                \
+                __typeof__(b) b_ = (b);                                                                                \
+                a_ < b_ ? a_ : b_;                                                                                     \
+        })
+#define MAX(a, b)                                                                                                      \
+        ({                                                                                                             \
+                __typeof__(a) a_ = (a);                                                                                \
+                __typeof__(b) b_ = (b);                                                                                \
+                a_ > b_ ? a_ : b_;                                                                                     \
+        })
 #endif
 
 #define USEC_PER_MSEC UINT64_C(1000)

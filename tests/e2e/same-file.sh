@@ -38,7 +38,9 @@ test_a_writer_is_alone() {
     copy ext4.img
     attach "$copy" -w
     fails 4 ann loopmount attach "$copy"
-    expect_err_has "attached writable"
+    expect_err_has "attached already"
+    expect_err_has writable
+    expect_err_has "$media/EXT4"
     detach_all
 }
 

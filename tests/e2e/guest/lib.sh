@@ -302,12 +302,12 @@ property() {
 configure() {
     mkdir -p /etc/loopmount.conf.d
     printf '%s\n' "$1" >/etc/loopmount.conf.d/test.conf
-    systemctl reset-failed loopmountd.service
+    systemctl reset-failed loopmountd.service 2>/dev/null || true
     root systemctl restart loopmountd.service
 }
 
 unconfigure() {
     rm -rf /etc/loopmount.conf.d
-    systemctl reset-failed loopmountd.service
+    systemctl reset-failed loopmountd.service 2>/dev/null || true
     root systemctl restart loopmountd.service
 }
