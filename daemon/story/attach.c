@@ -532,6 +532,7 @@ int attach_start(Service *service, const Caller *caller, AttachRequest *request,
         attach->request = *request;
         *request = (AttachRequest){ .parcel = -1 };
         attach->image->state = IMAGE_ATTACHING;
+        attach->story.service = service;
         attach->story.owner = caller->uid;
         attach->image->name = text_escape(file_name(attach), strlen(file_name(attach)));
         attach->story.subject = attach->image->name;
