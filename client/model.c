@@ -16,9 +16,7 @@
 #include "errors.h"
 
 #define ROW(type, member, property, key, label, signature, look)                                                       \
-        {                                                                                                              \
-                property, key, label, signature, offsetof(type, member), look                                          \
-        }
+        { property, key, label, signature, offsetof(type, member), look }
 #define IMAGE(...) ROW(Image, __VA_ARGS__)
 #define VOLUME(...) ROW(Volume, __VA_ARGS__)
 

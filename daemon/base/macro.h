@@ -38,7 +38,7 @@
 #define USEC_PER_MSEC UINT64_C(1000)
 #define USEC_PER_SEC UINT64_C(1000000)
 
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define container_of(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
 
 /* Hands an owned pointer (or fd) on, so that the clean-up of the scope leaves it alone. */
 #define TAKE_PTR(p)                                                                                                    \

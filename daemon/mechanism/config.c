@@ -276,17 +276,10 @@ static int assign_types(Parser *parser, const Setting *setting, void *value, con
 }
 
 #define LIMITS(key, member, preset, maximum)                                                                           \
-        {                                                                                                              \
-                "Limits", key, assign_unsigned, offsetof(Config, member), preset, 1, maximum                           \
-        }
+        { "Limits", key, assign_unsigned, offsetof(Config, member), preset, 1, maximum }
 #define TIME(key, member, minimum)                                                                                     \
-        {                                                                                                              \
-                "Limits", key, assign_time, offsetof(Config, member), 30 * USEC_PER_SEC, minimum, 24 * USEC_PER_HOUR   \
-        }
-#define SWITCH(key, member, preset)                                                                                    \
-        {                                                                                                              \
-                "Mount", key, assign_bool, offsetof(Config, member), preset, 0, 0                                      \
-        }
+        { "Limits", key, assign_time, offsetof(Config, member), 30 * USEC_PER_SEC, minimum, 24 * USEC_PER_HOUR }
+#define SWITCH(key, member, preset) { "Mount", key, assign_bool, offsetof(Config, member), preset, 0, 0 }
 
 static const Setting settings[] = {
         LIMITS("MaxImagesPerUser", max_images_per_user, 64, 65536),

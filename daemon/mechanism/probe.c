@@ -251,7 +251,8 @@ static int read_superblock(int fd, uint64_t base, uint32_t sector_size, ProbeVol
                                                          BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE | BLKID_SUBLKS_VERSION);
         errno = 0;
         r = blkid_do_safeprobe(probe);
-        if (r == -2) {
+        /* Ambivalent is -2 by its documentation; of util-linux 2.41 it is an error without a reason. */
+        if (r == -2 || (r < 0 && errno == 0)) {
                 volume->ambivalent = true;
                 return 0;
         }
