@@ -382,12 +382,15 @@ int mount_point_remove(const char *path)
 
 int mount_point_remove_user(const char *root, const char *user)
 {
-        _cleanup_close_ int root_fd = -1;
+        _cleanup_close_ int root_fd = -1, user_fd = -1;
         int r;
 
         if (!is_file_name(user))
                 return -EINVAL;
         r = open_path(root, 0, &root_fd);
+        /* Not what is somebody else's: that was not made here. */
+        if (r >= 0)
+                r = open_folder(root_fd, user, 0, &user_fd);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         return unlinkat(root_fd, user, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;

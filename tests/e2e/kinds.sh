@@ -9,10 +9,14 @@ list_tests() {
     sed 's/\t.*//; /^#/d; s/[.-]/_/g; s/^/test_image_/' "$images/manifest.tsv" | uniq
 }
 
-while read -r image; do
-    function=test_image_${image//[.-]/_}
-    eval "$function() { check_image '$image'; }"
-done < <(sed 's/\t.*//; /^#/d' "$images/manifest.tsv" | uniq)
+define_image_tests() {
+    local image
+    while read -r image; do
+        eval "test_image_${image//[.-]/_}() { check_image '$image'; }"
+    done < <(sed 's/\t.*//; /^#/d' "$images/manifest.tsv" | uniq)
+}
+
+define_image_tests
 
 # Lines of the manifest: number, type, mountable, content, usage, offset.
 volumes_of() {
