@@ -38,8 +38,8 @@ static void test_flush(TestGround *g, gconstpointer userdata)
         for (size_t i = 0; i < ELEMENTSOF(bodies); i++) {
                 g_autoptr(TestCall) attach = test_call(g->ann, ROOT_PATH, MANAGER, "Attach",
                                                        g_variant_new_parsed(bodies[i]), (TestCallOptions){ .fd = fd });
-                g_autoptr(TestCall) find = test_call(g->ann, ROOT_PATH, MANAGER, "FindByFile",
-                                                     g_variant_new_parsed(bodies[i]), (TestCallOptions){ .fd = fd });
+                test_call_free(test_call(g->ann, ROOT_PATH, MANAGER, "FindByFile", g_variant_new_parsed(bodies[i]),
+                                         (TestCallOptions){ .fd = fd }));
                 g_autoptr(TestCall) elsewhere =
                         test_call(g->ann, ROOT_PATH "/image/1", MANAGER, "Attach", g_variant_new_parsed(bodies[i]),
                                   (TestCallOptions){ .fd = fd });
