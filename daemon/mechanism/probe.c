@@ -63,6 +63,10 @@ static int add_rules(scmp_filter_ctx context)
         if (r == 0)
                 r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
                                      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+        /* libblkid from util-linux 2.39 on protects what it has read. */
+        if (r == 0)
+                r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+                                     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
         return r;
 }
 
