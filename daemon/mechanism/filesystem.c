@@ -119,7 +119,6 @@ static const FilesystemRule ntfs_rules[] = {
         FLAG("discard"),
         FLAG("sparse"),
         FLAG("prealloc"),
-        FLAG("acl"),
         FLAG_SINCE("windows_names", 0x0602),
         FLAG_SINCE("hide_dot_files", 0x0602),
         ADMINISTRATOR_FLAG("force"),

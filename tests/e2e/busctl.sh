@@ -145,7 +145,7 @@ test_set_capacity() {
 
 # The numbers of the lines of the monitor's output with these words.
 line_of() {
-    grep -n "$1" "$sessions/root/watch.out" | head -n 1 | cut -d: -f1
+    awk -v pattern="$1" '$0 ~ pattern { print NR; exit }' "$sessions/root/watch.out"
 }
 
 watch_bus() {
@@ -173,7 +173,7 @@ test_signals_come_before_the_reply() {
     added=$(line_of '"member":"InterfacesAdded".*"'"$path"'"')
     attach_reply=$(line_of '"type":"method_return".*"'"$path"'"')
     changed=$(line_of '"path":"'"$path"'/volume/2".*"member":"PropertiesChanged".*MountPoints.*ROOT')
-    mount_reply=$(line_of '"type":"method_return".*"data":\["'"$media"'/ROOT"\]')
+    mount_reply=$(line_of '"type":"method_return".*"data":[[]"'"$media"'/ROOT"')
     expect_before "$added" "$attach_reply" "InterfacesAdded" "the reply to Attach"
     expect_before "$changed" "$mount_reply" "PropertiesChanged" "the reply to Mount"
     expect_before "$(line_of '"member":"InterfacesRemoved".*"'"$path"'"')" "$(last_reply)" \
@@ -185,8 +185,7 @@ line_has_come() {
 }
 
 last_reply() {
-    grep -n '"type":"method_return".*"data":\[\]\|"type":"method_return".*"payload":null' "$sessions/root/watch.out" |
-        tail -n 1 | cut -d: -f1
+    awk '/"type":"method_return".*("data":\[\]|"payload":null)/ { line = NR } END { print line }' "$sessions/root/watch.out"
 }
 
 last_reply_has_come() {
@@ -194,7 +193,7 @@ last_reply_has_come() {
 }
 
 expect_before() {
-    [[ -n $1 ]] || fail "there is no $3"
-    [[ -n $2 ]] || fail "there is no $4"
+    [[ -n $1 && -n $2 ]] || fail "the monitor has not seen $3 ('$1') or $4 ('$2'), but:
+$(cut --bytes=-200 "$sessions/root/watch.out")"
     (($1 < $2)) || fail "$3 (line $1) comes behind $4 (line $2)"
 }

@@ -175,7 +175,7 @@ check_options() {
 }
 
 test_options_of_iso9660() { check_options iso9660 iso-joliet.iso; }
-test_options_of_udf() { check_options udf udf-empty.img; }
+test_options_of_udf() { check_options udf udf-2048.img; }
 test_options_of_vfat() { check_options vfat fat32.img; }
 test_options_of_exfat() { check_options exfat exfat.img; }
 test_options_of_ext2() { check_options ext2 ext2.img; }
