@@ -461,6 +461,7 @@ static void on_released(int error, JobAnswer *answer, void *userdata)
 static int undo(Story *story)
 {
         Attach *attach = attach_of(story);
+        Volume *volume;
         int r;
 
         attach->settle = settle_cancel(attach->settle);
@@ -469,7 +470,12 @@ static int undo(Story *story)
         if (attach->existing ? !attach->mounting : attach->image->fd < 0)
                 return 0;
         r = releasing_new(story, attach->image, NULL, !attach->existing, &attach->releasing);
-        return r < 0 ? r : releasing_run(attach->releasing, on_released);
+        if (r < 0)
+                return r;
+        IMAGE_FOREACH_VOLUME (volume, attach->image)
+                if (attach->existing && !mounting_includes(attach->mounting, volume))
+                        releasing_keep(attach->releasing, volume);
+        return releasing_run(attach->releasing, on_released);
 }
 
 static void destroy(Story *story)

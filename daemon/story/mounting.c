@@ -513,3 +513,11 @@ int mounting_apply(Mounting *mounting, const JobAnswer *answer)
                 return story_fail(mounting->story, error, "%s", failed->volume->obstacle);
         return story_fail(mounting->story, error, "volume %u: %s", failed->volume->number, failed->volume->obstacle);
 }
+
+bool mounting_includes(const Mounting *mounting, const Volume *volume)
+{
+        for (size_t i = 0; i < mounting->n_items; i++)
+                if (mounting->items[i].volume == volume)
+                        return true;
+        return false;
+}

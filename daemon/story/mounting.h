@@ -40,3 +40,6 @@ int mounting_run(Mounting *mounting, JobDone done);
  * not all of what the caller named. The mount points of what failed are gone.
  */
 int mounting_apply(Mounting *mounting, const JobAnswer *answer);
+
+/* Whether @volume is one of those to mount. */
+bool mounting_includes(const Mounting *mounting, const Volume *volume);

@@ -96,6 +96,15 @@ int releasing_new(Story *story, Image *image, Volume *only, bool release, Releas
         return 0;
 }
 
+void releasing_keep(Releasing *releasing, const Volume *volume)
+{
+        for (size_t i = 0; i < releasing->n_items; i++)
+                if (releasing->items[i].volume == volume) {
+                        releasing->items[i] = releasing->items[--releasing->n_items];
+                        return;
+                }
+}
+
 /* ---- The job's child: unmounting ---- */
 
 static int clone_mount(ReleaseItem *item)

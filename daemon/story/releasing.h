@@ -19,6 +19,9 @@ DEFINE_CLEANUP(Releasing *, releasing_free)
  */
 int releasing_new(Story *story, Image *image, Volume *only, bool release, Releasing **ret);
 
+/* Leaves @volume mounted. */
+void releasing_keep(Releasing *releasing, const Volume *volume);
+
 /* Starts the job. */
 int releasing_run(Releasing *releasing, JobDone done);
 

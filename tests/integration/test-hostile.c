@@ -159,6 +159,32 @@ static void test_foot_in_the_door(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+/* What an earlier call has mounted stays when a later one, for another volume of the same image, is taken back. */
+static void test_second_call_taken_back(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "dos", labels, TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'volumes': <[uint32 1]>}", NULL);
+        int fd = test_open_as(TEST_ANN, file, O_RDONLY);
+        GDBusConnection *visitor = test_connect_as(TEST_ANN);
+
+        (void)userdata;
+        test_run("udevadm", "control", "--stop-exec-queue", NULL);
+        TestCall *call = test_attach_start(visitor, fd, "{'volumes': <[uint32 2]>, 'settle': <true>}");
+        test_wait_quiet(is_mounted, (gpointer) "/run/media/ann/SECOND", "the second mount");
+        test_disconnect(visitor);
+        test_call_wait(call);
+        test_call_free(call);
+        test_wait_quiet(is_gone, (gpointer) "/run/media/ann/SECOND", "the second mount to go");
+        test_run("udevadm", "control", "--start-exec-queue", NULL);
+        test_assert_hello(TEST_ANN, "/run/media/ann/FIRST");
+        g_autofree char *first = test_mount_point_of(g->ann, image, 1);
+        g_assert_cmpstr(first, ==, "/run/media/ann/FIRST");
+        test_detach(g->ann, image);
+        close(fd);
+        unlink(file);
+}
+
 int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
@@ -166,5 +192,6 @@ int main(int argc, char *argv[])
         TEST_ADD("/hostile/bind", "[Limits]\nJobTimeoutSec=1\n", test_bind);
         TEST_ADD("/hostile/exchanged-partition", NULL, test_exchanged_partition);
         TEST_ADD("/hostile/foot-in-the-door", "[Limits]\nMaxImagesPerUser=1\n", test_foot_in_the_door);
+        TEST_ADD("/hostile/second-call-taken-back", NULL, test_second_call_taken_back);
         return g_test_run();
 }
