@@ -5,7 +5,8 @@
  * - the record's device is still that attachment (device number and disk
  *   sequence number): the image is taken over; a mount is taken over if the mount
  *   id at its mount point is the recorded one;
- * - it is not, or its attach was not finished: the story of detaching unmounts
+ * - a trigger is taken over by its descriptor;
+ * - the device is not, or its attach was not finished: the story of detaching unmounts
  *   what is there, and removes mount points, utab lines, marker and record;
  * - a loop device that was bound, but not recorded yet, had only the dead
  *   daemon's child to hold it: the kernel has cleared it, and its marker is swept.
@@ -19,6 +20,7 @@
 #include "mechanism/fdstore.h"
 #include "mechanism/loop.h"
 #include "mechanism/mount.h"
+#include "mechanism/trigger.h"
 #include "model/record.h"
 #include "story/detach.h"
 
@@ -37,7 +39,7 @@ static void clean_up(Service *service, const Image *image)
 {
         Story *story;
 
-        (void)detach_start(service, &own_caller, image, on_cleaned_up, NULL, &story);
+        (void)detach_start(service, &own_caller, image, false, on_cleaned_up, NULL, &story);
 }
 
 /*
@@ -66,6 +68,46 @@ static bool is_complete(const Image *image)
         return true;
 }
 
+/*
+ * Before anybody looks at one by its path: that could wait behind somebody who waits
+ * for the daemon that is dead. Without its descriptor a trigger is only a mount, and
+ * goes with its volume's.
+ */
+static void adopt_triggers(const Service *service, const Image *image)
+{
+        Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                int fd = fdstore_take_volume(image->id, volume->number);
+
+                if (fd < 0)
+                        continue;
+                volume->trigger_fd = fd;
+                if (service->trigger_pipe < 0 || trigger_adopt(fd, volume->trigger_id, service->trigger_pipe) < 0)
+                        volume_disarm(volume);
+        }
+}
+
+/* Where a volume is mounted nobody waits for it to be. */
+static bool may_be_looked_at(const Volume *volume)
+{
+        return !volume->image->on_access || volume_is_armed(volume) ||
+               (volume_is_mounted(volume) && mount_is_listed(volume->mount_id));
+}
+
+/* It waits, and would still be entered there. */
+static bool is_waiting(Volume *volume)
+{
+        uint64_t id;
+
+        if (!volume_is_waiting(volume))
+                return false;
+        if (mount_is_there(volume->mount_point, volume->trigger_id))
+                return mount_get_id(volume->mount_point, &id) >= 0 && id == volume->trigger_id;
+        volume_disarm(volume);
+        return false;
+}
+
 /* Mounts that are gone, and one that was under way: that may be there or not, and goes. */
 static void undo_lost_mounts(Service *service, const Image *image)
 {
@@ -73,11 +115,26 @@ static void undo_lost_mounts(Service *service, const Image *image)
         Story *story;
 
         IMAGE_FOREACH_VOLUME (volume, image) {
-                if (!volume->mount_point ||
-                    (volume_is_mounted(volume) && mount_is_there(volume->mount_point, volume->mount_id)))
+                if (!volume->mount_point || is_waiting(volume) ||
+                    (volume_is_mounted(volume) && may_be_looked_at(volume) &&
+                     mount_is_there(volume->mount_point, volume->mount_id)))
                         continue;
                 volume->mount_id = 0;
                 (void)unmount_start(service, &own_caller, volume, on_cleaned_up, NULL, &story);
+        }
+}
+
+static void drop_copies(const Image *image)
+{
+        Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                if (!volume->mount_point || !may_be_looked_at(volume))
+                        continue;
+                mount_drop_copy(volume->mount_point);
+                /* What was on top is gone; the trigger below it has a copy, too. */
+                if (image->on_access && volume_is_mounted(volume))
+                        mount_drop_copy(volume->mount_point);
         }
 }
 
@@ -90,12 +147,17 @@ static int adopt_image(Service *service, uint64_t id)
 
         if (r >= 0 && !is_complete(image))
                 r = -EBADMSG;
+        /* Want of memory says nothing about the record: the next start has more. */
+        if (r < 0 && r != -EBADMSG)
+                return r;
         if (r < 0) {
                 log_message(LOG_WARNING, "The record of image %llu cannot be used: %s", (unsigned long long)id,
                             strerror(-r));
                 record_remove(id);
                 return 0;
         }
+        adopt_triggers(service, image);
+        drop_copies(image);
         alive = is_alive(image) && image->state == IMAGE_ATTACHED;
         r = registry_add(service->registry, image);
         if (r < 0)
@@ -133,15 +195,18 @@ static void closedirp(DIR **directory)
                 closedir(*directory);
 }
 
-void adopt_sweep_markers(const Service *service)
+int adopt_sweep_markers(const Service *service)
 {
         _cleanup_(closedirp) DIR *directory = opendir(RUN_DEVICES_DIR);
         struct dirent *entry;
         uint64_t number;
 
-        while (directory && (entry = readdir(directory)))
+        if (!directory)
+                return -errno;
+        for (errno = 0; (entry = readdir(directory)); errno = 0)
                 if (strncmp(entry->d_name, "loop", 4) == 0 &&
                     text_parse_uint(entry->d_name + 4, UINT32_MAX, &number) >= 0 &&
                     !registry_find_by_loop(service->registry, (unsigned)number))
                         loop_forget((unsigned)number);
+        return -errno;
 }

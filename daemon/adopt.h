@@ -11,5 +11,5 @@
  */
 int adopt_images(Service *service);
 
-/* Removes the markers of loop devices that no image uses. To be called while no story is under way. */
-void adopt_sweep_markers(const Service *service);
+/* Removes the markers of loop devices that no image uses. To be called while no story binds one. < 0: not all. */
+int adopt_sweep_markers(const Service *service);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "manager.h"
+#include "mechanism/mount.h"
 
 static int help(void)
 {
@@ -12,9 +13,19 @@ static int help(void)
              "Attaches disk images for users, on request over D-Bus. Started by the bus\n"
              "or by the service manager; see loopmountd(8).\n"
              "\n"
-             "  -h --help     Show this help\n"
-             "     --version  Show the version");
+             "  -h --help        Show this help\n"
+             "     --version     Show the version\n"
+             "     --outside     Mount in the mount namespace of process 1: it has one of\n"
+             "                   its own, made by the service manager\n"
+             "     --detach-all  Detach all images, whoever uses them, and end: for the\n"
+             "                   shutdown. While the service runs this does nothing");
         return EXIT_SUCCESS;
+}
+
+static int fail(const char *what, int error)
+{
+        log_message(LOG_ERR, "loopmountd %s: %s", what, strerror(-error));
+        return EXIT_FAILURE;
 }
 
 int main(int argc, char *argv[])
@@ -22,8 +33,11 @@ int main(int argc, char *argv[])
         static const struct option options[] = {
                 { "help", no_argument, NULL, 'h' },
                 { "version", no_argument, NULL, 'v' },
+                { "outside", no_argument, NULL, 'o' },
+                { "detach-all", no_argument, NULL, 'd' },
                 {},
         };
+        int (*run)(void) = manager_run;
         int option, r;
 
         while ((option = getopt_long(argc, argv, "h", options, NULL)) >= 0)
@@ -33,6 +47,14 @@ int main(int argc, char *argv[])
                 case 'v':
                         puts("loopmountd " LOOPMOUNT_VERSION);
                         return EXIT_SUCCESS;
+                case 'o':
+                        r = mount_stay_outside();
+                        if (r < 0)
+                                return fail("cannot look into the mount namespace of process 1", r);
+                        break;
+                case 'd':
+                        run = manager_detach_all;
+                        break;
                 default:
                         return 2;
                 }
@@ -40,10 +62,6 @@ int main(int argc, char *argv[])
                 fprintf(stderr, "loopmountd: it takes no arguments; see --help\n");
                 return 2;
         }
-        r = manager_run();
-        if (r < 0) {
-                log_message(LOG_ERR, "loopmountd cannot go on: %s", strerror(-r));
-                return EXIT_FAILURE;
-        }
-        return r;
+        r = run();
+        return r < 0 ? fail("cannot go on", r) : r;
 }

@@ -9,27 +9,40 @@
  *
  * At SIGTERM requests that can be rolled back are; those that take something away
  * are finished. Images stay attached: the next start takes them over.
+ *
+ * The same program detaches all images when the machine is shut down (the service
+ * manager runs it behind the service and the users' sessions): it takes them over
+ * as ever, and lets them go. The bus may be gone by then.
  */
 #include <signal.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
 #include "adopt.h"
+#include "backing.h"
 #include "base/log.h"
 #include "base/paths.h"
 #include "bus/objects.h"
 #include "manager.h"
 #include "mechanism/fdstore.h"
 #include "mechanism/probe.h"
+#include "sessions.h"
+#include "story/detach.h"
 #include "story/user.h"
+#include "triggers.h"
 #include "watch.h"
 
 /* How long stories may take to end after SIGTERM; what is cut off then is cleaned up at the next start. */
 #define STOP_TIMEOUT_USEC (10 * USEC_PER_SEC)
+/* A bus that does not answer does not keep the images attached. */
+#define SHUTDOWN_BUS_TIMEOUT_USEC (5 * USEC_PER_SEC)
 
 typedef struct Manager {
         Service service;
         Watch *watch;
+        Triggers *triggers;
+        Backing *backing;
+        Sessions *sessions;
         sd_event_source *on_idle_time;
         sd_event_source *on_stop_time;
         bool ready;
@@ -53,10 +66,12 @@ static void log_image(RegistryEvent event, const Image *image)
                   image->backing_file, node, image->owner_name);
 }
 
-/* A device that nothing is mounted from lives by its descriptors alone. */
+/* A device that nothing is mounted from, or will not be when it was not used for some time, lives by its descriptors
+ * alone. */
 static void keep_device(Image *image)
 {
-        bool needed = image->state == IMAGE_ATTACHED && image->fd >= 0 && image_count_mounted(image) == 0;
+        bool needed = image->state == IMAGE_ATTACHED && image->fd >= 0 &&
+                      (image_count_mounted(image) == 0 || image->on_access);
 
         if (needed && !image->stored)
                 fdstore_put(image->id, image->fd);
@@ -69,6 +84,8 @@ static void on_registry_event(RegistryEvent event, Image *image, Volume *volume,
 {
         Manager *manager = userdata;
 
+        if (event != REGISTRY_IMAGE_REMOVED)
+                watch_changed(manager->watch, image);
         /* What is taken over has not changed for anybody. */
         if (!manager->ready)
                 return;
@@ -76,6 +93,10 @@ static void on_registry_event(RegistryEvent event, Image *image, Volume *volume,
                 log_image(event, image);
         if (event != REGISTRY_IMAGE_REMOVED)
                 keep_device(image);
+        if (event == REGISTRY_IMAGE_ADDED || event == REGISTRY_IMAGE_REMOVED) {
+                backing_changed(manager->backing);
+                sessions_changed(manager->sessions, event, image);
+        }
         bus_on_registry_event(event, image, volume, &manager->service);
 }
 
@@ -118,16 +139,18 @@ static void arm_idle_timer(Manager *manager)
         (void)sd_event_source_set_enabled(manager->on_idle_time, SD_EVENT_ONESHOT);
 }
 
-/* Those of devices that no image uses. A child that is not dead yet may still be binding one. */
+/*
+ * Those of devices that no image uses. A child that is not dead yet may still be
+ * binding one; and what is bound is in no registry before its story is over.
+ */
 static void sweep_markers(Service *service)
 {
         if (!service->markers_stale || job_n_stuck_all() > 0)
                 return;
         for (const Story *story = service->stories; story; story = story->next)
-                if (story->step->stage == STAGE_BIND)
+                if (story->step->stage >= STAGE_BIND)
                         return;
-        adopt_sweep_markers(service);
-        service->markers_stale = false;
+        service->markers_stale = adopt_sweep_markers(service) < 0;
 }
 
 static void on_child_reaped(void *userdata)
@@ -150,6 +173,8 @@ static void on_story_ended(void *userdata)
         }
         if (manager->watch)
                 watch_story_ended(manager->watch);
+        if (manager->triggers)
+                triggers_story_ended(manager->triggers);
         arm_idle_timer(manager);
 }
 
@@ -237,6 +262,11 @@ static int set_up_bus(Manager *manager)
         Service *service = &manager->service;
         int r = sd_bus_open_system(&service->bus);
 
+        /* For want of memory it may have come to terms with the bus that there are none. */
+        if (r >= 0)
+                r = sd_bus_can_send(service->bus, SD_BUS_TYPE_UNIX_FD);
+        if (r == 0)
+                r = -EOPNOTSUPP;
         if (r >= 0)
                 r = bus_register_objects(service);
         if (r >= 0)
@@ -246,12 +276,14 @@ static int set_up_bus(Manager *manager)
         return r;
 }
 
-static int set_up(Manager *manager)
+/* What has to be there for both: settings, folders, events and an empty registry. */
+static int set_up_service(Manager *manager)
 {
         static const char *const folders[] = { "/etc", "/run", "/usr/local/lib", "/usr/lib", NULL };
         Service *service = &manager->service;
         int r = config_load(folders, on_config_complaint, NULL, &service->config);
 
+        service->trigger_pipe = -1;
         service->on_story_ended = on_story_ended;
         service->markers_stale = true;
         service->userdata = manager;
@@ -261,22 +293,37 @@ static int set_up(Manager *manager)
         if (r >= 0)
                 r = probe_prepare_sandbox();
         if (r >= 0)
+                r = job_set_up();
+        if (r >= 0)
                 r = set_up_events(manager);
         if (r < 0)
                 return r;
         service->registry = registry_new(on_registry_event, manager);
         service->users = user_cache_new();
-        if (!service->registry || !service->users)
-                return -ENOMEM;
-        r = set_up_bus(manager);
+        return service->registry && service->users ? 0 : -ENOMEM;
+}
+
+static int set_up(Manager *manager)
+{
+        Service *service = &manager->service;
+        int r = set_up_service(manager);
+
+        if (r >= 0)
+                r = set_up_bus(manager);
         if (r >= 0)
                 r = watch_new(service, &manager->watch);
+        if (r >= 0)
+                r = triggers_new(service, &manager->triggers);
         /* The name first: another daemon's unfinished work is not ours to clean up. Calls are not served before all is
          * taken over, since nothing is dispatched until then. */
         if (r >= 0)
                 r = sd_bus_request_name(service->bus, BUS_NAME, 0);
         if (r >= 0)
                 r = adopt_images(service);
+        if (r >= 0)
+                r = backing_new(service, &manager->backing);
+        if (r >= 0)
+                r = sessions_new(service, &manager->sessions);
         return r;
 }
 
@@ -286,6 +333,9 @@ static void tear_down(Manager *manager)
 
         job_set_reaped_handler(NULL, NULL);
         watch_free(manager->watch);
+        triggers_free(manager->triggers);
+        backing_free(manager->backing);
+        sessions_free(manager->sessions);
         sd_event_source_disable_unref(manager->on_idle_time);
         sd_event_source_disable_unref(manager->on_stop_time);
         if (service->bus)
@@ -309,6 +359,69 @@ int manager_run(void)
                 on_story_ended(&manager);
                 r = sd_event_loop(manager.service.event);
         }
+        tear_down(&manager);
+        return r;
+}
+
+/* ---- Shutdown ---- */
+
+/* -EEXIST: another one runs, and its images are its own business. */
+static int take_name_if_there_is_a_bus(Service *service)
+{
+        int r = sd_bus_open_system(&service->bus);
+
+        if (r >= 0)
+                r = sd_bus_set_method_call_timeout(service->bus, SHUTDOWN_BUS_TIMEOUT_USEC);
+        if (r >= 0)
+                r = sd_bus_request_name(service->bus, BUS_NAME, 0);
+        if (r == -EEXIST)
+                return r;
+        if (r < 0)
+                service->bus = sd_bus_close_unref(service->bus);
+        return 0;
+}
+
+static void on_detached(Story *story, const Failure *failure, void *userdata)
+{
+        _cleanup_free_ char *name = userdata;
+
+        (void)story;
+        if (failure)
+                log_message(LOG_WARNING, "%s cannot be detached completely: %s%s%s", strempty(name),
+                            strerror(-failure->error), failure->detail ? ": " : "", strempty(failure->detail));
+}
+
+static int detach_all(Manager *manager)
+{
+        static const Caller own_caller = { 0 };
+        Service *service = &manager->service;
+        int r = set_up_service(manager);
+
+        if (r >= 0)
+                r = take_name_if_there_is_a_bus(service);
+        if (r < 0)
+                return r == -EEXIST ? 0 : r;
+        service->shutdown = true;
+        r = adopt_images(service);
+        if (r < 0)
+                return r;
+        for (size_t i = registry_count(service->registry); i > 0; i--) {
+                const Image *image = registry_nth(service->registry, i - 1);
+                char *name = image ? strdup(image->name) : NULL;
+                Story *story;
+
+                if (image && detach_start(service, &own_caller, image, false, on_detached, name, &story) < 0)
+                        free(name);
+        }
+        service->stopping = true;
+        return service->stories ? sd_event_loop(service->event) : 0;
+}
+
+int manager_detach_all(void)
+{
+        Manager manager = { 0 };
+        int r = detach_all(&manager);
+
         tear_down(&manager);
         return r;
 }

@@ -9,3 +9,9 @@
  * status; -errno: it could not start.
  */
 int manager_run(void);
+
+/*
+ * Detaches all images, whoever uses them, and gives 0 when no more can be done.
+ * While another daemon has the name on the bus it does nothing.
+ */
+int manager_detach_all(void);

@@ -8,8 +8,19 @@
  *   by their mount ids, which asks no file system and usually reads no table. If one was
  *   unmounted by somebody else its mount point goes, and with the last one the
  *   image, if it is to detach by itself.
+ *
+ * That look is at all of our mounts. The first change behind a quiet time is looked
+ * at at once, unless a story is under way, which has most likely made it. Then
+ * nothing is listened to for a moment: a flood of changes, ours or others', costs a
+ * look and a wake-up or two in each such moment. While nothing of ours is mounted
+ * nothing is listened to at all.
+ *
+ * To listen again, and to ask what has changed meanwhile, takes two descriptors of
+ * the table: the kernel tells each of them of a change once, and epoll(7) swallows
+ * what one was to be told when it is added.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 
 #include "base/log.h"
@@ -24,18 +35,22 @@
 struct Watch {
         Service *service;
         sd_device_monitor *monitor;
-        sd_event_source *on_mounts;
+        sd_event_source *on_mounts; /* of a descriptor that it owns */
+        sd_event_source *on_rested;
         sd_event_source *on_look;
-        int mountinfo;
-        bool missed; /* a mount changed while a story about it was under way */
+        int changes; /* tells whether any mount has changed since it was asked last */
+        bool resting;
+        bool missed; /* a mount has perhaps changed while a story about it was under way */
+        bool look_due;
 };
 
 /* How often a device is looked at that somebody holds behind its detach. */
 #define LOOK_USEC (2 * USEC_PER_SEC)
+/* How long changes of mounts are let pass behind one that was listened to. */
+#define REST_USEC (100 * USEC_PER_MSEC)
+#define REST_ACCURACY_USEC (10 * USEC_PER_MSEC)
 
 static const Caller own_caller = { 0 };
-
-static void arm_look(Watch *watch);
 
 static void on_story_done(Story *story, const Failure *failure, void *userdata)
 {
@@ -81,7 +96,7 @@ static int on_device(sd_device_monitor *monitor, sd_device *device, void *userda
         if (!image)
                 return 0;
         if (!story_is_about(service, image) && loop_is_gone(image->loop_number, image->diskseq)) {
-                (void)detach_start(service, &own_caller, image, on_story_done, NULL, &story);
+                (void)detach_start(service, &own_caller, image, false, on_story_done, NULL, &story);
                 return 0;
         }
         (void)sd_device_get_seqnum(device, &seqnum);
@@ -99,35 +114,32 @@ static bool is_on_its_way(const Image *image)
         return image->state == IMAGE_DETACHING || image->state == IMAGE_STUCK;
 }
 
+static void arm_look(Watch *watch)
+{
+        (void)sd_event_source_set_time_relative(watch->on_look, LOOK_USEC);
+        (void)sd_event_source_set_enabled(watch->on_look, SD_EVENT_ONESHOT);
+}
+
 /* There may be no udevd to tell of it. */
 static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
 {
         Watch *watch = userdata;
+        bool again = false;
         Story *story;
 
         (void)source, (void)usec;
         for (size_t i = registry_count(watch->service->registry); i > 0; i--) {
                 Image *image = registry_nth(watch->service->registry, i - 1);
 
-                if (image && is_on_its_way(image) && !story_is_about(watch->service, image) &&
-                    loop_is_gone(image->loop_number, image->diskseq))
-                        (void)detach_start(watch->service, &own_caller, image, on_story_done, NULL, &story);
+                if (!image || !is_on_its_way(image))
+                        continue;
+                again = true;
+                if (!story_is_about(watch->service, image) && loop_is_gone(image->loop_number, image->diskseq))
+                        (void)detach_start(watch->service, &own_caller, image, false, on_story_done, NULL, &story);
         }
-        arm_look(watch);
+        if (again)
+                arm_look(watch);
         return 0;
-}
-
-static void arm_look(Watch *watch)
-{
-        Image *image;
-        bool needed = false;
-
-        for (size_t i = 0; (image = registry_nth(watch->service->registry, i)); i++)
-                needed |= is_on_its_way(image);
-        if (!needed)
-                return;
-        (void)sd_event_source_set_time_relative(watch->on_look, LOOK_USEC);
-        (void)sd_event_source_set_enabled(watch->on_look, SD_EVENT_ONESHOT);
 }
 
 /* ---- Mounts ---- */
@@ -142,14 +154,28 @@ static void check_image(Watch *watch, Image *image)
                 watch->missed = true;
                 return;
         }
-        IMAGE_FOREACH_VOLUME (volume, image)
-                if (volume_is_mounted(volume) && !mount_is_there(volume->mount_point, volume->mount_id))
-                        (void)unmount_start(watch->service, &own_caller, volume, on_story_done, NULL, &story);
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                uint64_t id = volume_is_waiting(volume) ? volume->trigger_id : volume->mount_id;
+
+                if (id == 0 || mount_is_there(volume->mount_point, id))
+                        continue;
+                if (volume_is_waiting(volume))
+                        volume_disarm(volume);
+                (void)unmount_start(watch->service, &own_caller, volume, on_story_done, NULL, &story);
+        }
+}
+
+static bool have_mounts_changed(const Watch *watch)
+{
+        struct pollfd pollfd = { .fd = watch->changes, .events = POLLPRI };
+
+        /* When in doubt they have. */
+        return poll(&pollfd, 1, 0) != 0;
 }
 
 static void check_mounts(Watch *watch)
 {
-        watch->missed = false;
+        watch->look_due = watch->missed = false;
         /* From the end: an image that goes does not move the others. */
         for (size_t i = registry_count(watch->service->registry); i > 0; i--) {
                 Image *image = registry_nth(watch->service->registry, i - 1);
@@ -159,18 +185,77 @@ static void check_mounts(Watch *watch)
         }
 }
 
-void watch_story_ended(Watch *watch)
+static bool is_listening(const Watch *watch)
 {
-        if (watch->missed)
-                check_mounts(watch);
-        arm_look(watch);
+        return sd_event_source_get_enabled(watch->on_mounts, NULL) > 0;
+}
+
+static void rest(Watch *watch)
+{
+        if (watch->resting)
+                return;
+        watch->resting = true;
+        (void)sd_event_source_set_enabled(watch->on_mounts, SD_EVENT_OFF);
+        (void)sd_event_source_set_time_relative(watch->on_rested, REST_USEC);
+        (void)sd_event_source_set_enabled(watch->on_rested, SD_EVENT_ONESHOT);
+}
+
+static bool is_anything_mounted(const Registry *registry)
+{
+        Image *image;
+
+        for (size_t i = 0; (image = registry_nth(registry, i)); i++)
+                if (image_count_usable(image) > 0)
+                        return true;
+        return false;
+}
+
+static int on_rested(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Watch *watch = userdata;
+
+        (void)source, (void)usec;
+        watch->resting = false;
+        if (!is_anything_mounted(watch->service->registry))
+                return 0;
+        /* In this order nothing is lost. */
+        (void)sd_event_source_set_enabled(watch->on_mounts, SD_EVENT_ON);
+        if (!have_mounts_changed(watch) && !watch->look_due)
+                return 0;
+        rest(watch);
+        check_mounts(watch);
+        return 0;
 }
 
 static int on_mounts(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
+        Watch *watch = userdata;
+
         (void)source, (void)fd, (void)events;
-        check_mounts(userdata);
+        rest(watch);
+        if (watch->service->stories)
+                return 0;
+        (void)have_mounts_changed(watch);
+        check_mounts(watch);
         return 0;
+}
+
+void watch_story_ended(Watch *watch)
+{
+        if (!watch->missed)
+                return;
+        watch->look_due = true;
+        rest(watch);
+}
+
+void watch_changed(Watch *watch, const Image *image)
+{
+        if (!watch)
+                return;
+        if (is_on_its_way(image))
+                arm_look(watch);
+        if (image_count_usable(image) > 0 && !is_listening(watch))
+                rest(watch);
 }
 
 /* ---- */
@@ -181,10 +266,37 @@ Watch *watch_free(Watch *watch)
                 return NULL;
         sd_device_monitor_unref(watch->monitor);
         sd_event_source_disable_unref(watch->on_mounts);
+        sd_event_source_disable_unref(watch->on_rested);
         sd_event_source_disable_unref(watch->on_look);
-        safe_close(watch->mountinfo);
+        safe_close(watch->changes);
         free(watch);
         return NULL;
+}
+
+static int add_timer(Watch *watch, uint64_t accuracy_usec, sd_event_time_handler_t handler, sd_event_source **ret)
+{
+        int r = sd_event_add_time_relative(watch->service->event, ret, CLOCK_MONOTONIC, 0, accuracy_usec, handler,
+                                           watch);
+
+        return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
+}
+
+/* At first nothing is mounted. */
+static int add_mounts(Watch *watch)
+{
+        _cleanup_close_ int fd = open(mount_table(), O_RDONLY | O_CLOEXEC);
+        int r;
+
+        watch->changes = open(mount_table(), O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || watch->changes < 0)
+                return -errno;
+        r = sd_event_add_io(watch->service->event, &watch->on_mounts, fd, EPOLLPRI, on_mounts, watch);
+        if (r >= 0)
+                r = sd_event_source_set_io_fd_own(watch->on_mounts, true);
+        if (r < 0)
+                return r;
+        TAKE_FD(fd);
+        return sd_event_source_set_enabled(watch->on_mounts, SD_EVENT_OFF);
 }
 
 int watch_new(Service *service, Watch **ret)
@@ -195,14 +307,12 @@ int watch_new(Service *service, Watch **ret)
         if (!watch)
                 return -ENOMEM;
         watch->service = service;
-        watch->mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-        if (watch->mountinfo < 0)
-                return -errno;
-        r = sd_event_add_io(service->event, &watch->on_mounts, watch->mountinfo, EPOLLPRI, on_mounts, watch);
+        watch->changes = -1;
+        r = add_mounts(watch);
         if (r >= 0)
-                r = sd_event_add_time_relative(service->event, &watch->on_look, CLOCK_MONOTONIC, 0, 0, on_look, watch);
+                r = add_timer(watch, REST_ACCURACY_USEC, on_rested, &watch->on_rested);
         if (r >= 0)
-                r = sd_event_source_set_enabled(watch->on_look, SD_EVENT_OFF);
+                r = add_timer(watch, 0, on_look, &watch->on_look);
         if (r >= 0)
                 r = settle_monitor(service->event, on_device, watch, &watch->monitor);
         if (r < 0)

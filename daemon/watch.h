@@ -12,3 +12,6 @@ DEFINE_CLEANUP(Watch *, watch_free)
 
 /* To be called when stories have ended: what changed while they were under way is seen now. */
 void watch_story_ended(Watch *watch);
+
+/* To be called when an image has come or changed, or a volume of it. @watch may be NULL. */
+void watch_changed(Watch *watch, const Image *image);

@@ -20,7 +20,7 @@ static void log_text(int priority, const LogSubject *subject, const char *text)
         (void)sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", priority, "LOOPMOUNT_IMAGE=%llu",
                               (unsigned long long)subject->image_id, "LOOPMOUNT_DEVICE=%s", strempty(subject->device),
                               "LOOPMOUNT_BACKING_FILE=%s", strempty(subject->backing_file), "LOOPMOUNT_OWNER_UID=%u",
-                              subject->owner, "LOOPMOUNT_STAGE=%s", strempty(subject->stage), NULL);
+                              subject->owner, NULL);
 }
 
 void log_message(int priority, const char *format, ...)

@@ -14,9 +14,7 @@ typedef struct LogSubject {
         const char *device;
         const char *backing_file;
         unsigned owner;
-        const char *stage;
 } LogSubject;
 
-/* With the fields LOOPMOUNT_IMAGE=, LOOPMOUNT_DEVICE=, LOOPMOUNT_BACKING_FILE=, LOOPMOUNT_OWNER_UID=, LOOPMOUNT_STAGE=.
- */
+/* With the fields LOOPMOUNT_IMAGE=, LOOPMOUNT_DEVICE=, LOOPMOUNT_BACKING_FILE=, LOOPMOUNT_OWNER_UID=. */
 void log_about(int priority, const LogSubject *subject, const char *format, ...) _printf_(3, 4);

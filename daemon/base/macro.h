@@ -40,6 +40,9 @@
 
 #define container_of(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
 
+/* Marks a text that others translate: the client by gettext, polkit for the daemon. */
+#define N_(text) text
+
 /* Hands an owned pointer (or fd) on, so that the clean-up of the scope leaves it alone. */
 #define TAKE_PTR(p)                                                                                                    \
         ({                                                                                                             \
@@ -52,6 +55,16 @@
                 int taken_ = (fd);                                                                                     \
                 (fd) = -1;                                                                                             \
                 taken_;                                                                                                \
+        })
+
+/*
+ * For what takes something away, or has nobody to tell that it failed: what fails for want of memory or descriptors,
+ * or since it was interrupted, works the next time.
+ */
+#define TRY_TWICE(call)                                                                                                \
+        ({                                                                                                             \
+                int tried_ = (call);                                                                                   \
+                tried_ < 0 ? (call) : tried_;                                                                          \
         })
 
 /* Defines cleanup_NAMEp(), for _cleanup_(), from a destructor that takes NULL. */

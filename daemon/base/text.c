@@ -116,6 +116,33 @@ char *text_escape(const char *bytes, size_t n_bytes)
         return text;
 }
 
+static bool is_plain_in_unit(char c)
+{
+        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || strchr(":_.", c);
+}
+
+int text_escape_unit(const char *path, char *buffer, size_t size)
+{
+        size_t n = 0;
+
+        if (streq(path, "/"))
+                return (size_t)snprintf(buffer, size, "-") < size ? 0 : -ENAMETOOLONG;
+        for (const char *p = path + 1; *p; p++) {
+                char escaped[8];
+
+                if (*p == '/')
+                        snprintf(escaped, sizeof(escaped), "-");
+                else if (is_plain_in_unit(*p) && !(p == path + 1 && *p == '.'))
+                        snprintf(escaped, sizeof(escaped), "%c", *p);
+                else
+                        snprintf(escaped, sizeof(escaped), "\\x%02x", (unsigned char)*p);
+                n += (size_t)snprintf(buffer + n, size - n, "%s", escaped);
+                if (n >= size)
+                        return -ENAMETOOLONG;
+        }
+        return 0;
+}
+
 /* Reads the digits that @s begins with; *ret_rest: what follows them. */
 static int parse_digits(const char *s, uint64_t *ret, const char **ret_rest)
 {

@@ -29,6 +29,12 @@ bool text_is_control(uint32_t character);
 char *text_escape(const char *bytes, size_t n_bytes);
 
 /*
+ * The absolute @path as a part of a unit's name, as systemd-escape(1) does it with --path; the path has to be without
+ * "//", "." and "..". -ENAMETOOLONG: it does not fit.
+ */
+int text_escape_unit(const char *path, char *buffer, size_t size);
+
+/*
  * Reads a number of bytes: digits and a suffix of K M G T P E (powers of 1024),
  * KiB ... EiB (the same) or KB ... EB (powers of 1000), B or none; the first
  * letter may be small. -EINVAL: no such thing; -ERANGE: over UINT64_MAX.

@@ -51,6 +51,8 @@ static const struct {
         { STAGE_BIND, EUSERS, "Busy", "No loop device was free" },
         { STAGE_BIND, EROFS, "InvalidImage", "The file cannot be written to" },
         { STAGE_BIND, ANY_ERROR, "Failed", "A loop device could not be bound to the file" },
+        { STAGE_MOUNT, EROFS, "OptionNotPermitted", "It cannot be mounted writable" },
+        { STAGE_MOUNT, EACCES, "OptionNotPermitted", "It cannot be mounted writable" },
         { STAGE_MOUNT, ENODEV, "UnsupportedFilesystem", "It cannot be mounted" },
         { STAGE_MOUNT, EINVAL, "InvalidImage", "It cannot be mounted" },
         { STAGE_MOUNT, EUCLEAN, "InvalidImage", "It cannot be mounted" },
@@ -64,6 +66,8 @@ static const struct {
         { STAGE_UNMOUNT, ANY_ERROR, "Failed", "It cannot be unmounted" },
         { STAGE_RELEASE, EBUSY, "Busy", "It is unmounted, and the device will go when nobody uses it any more" },
         { STAGE_RELEASE, ANY_ERROR, "Failed", "The device could not be released" },
+        { STAGE_WRITE_BACK, ANY_ERROR, "Failed",
+          "It is unmounted, but not all that was written to it has reached the file" },
         { ANY_STAGE, ANY_ERROR, "Failed", "The request failed" },
 };
 
@@ -96,6 +100,11 @@ int error_reply(sd_bus_message *message, const Failure *failure)
         return sd_bus_reply_method_errorf(message, full_name, "%s%s%s (%s: %s)", sentence, failure->detail ? ": " : "",
                                           strempty(failure->detail), stage_to_string(failure->stage),
                                           errno_name ? errno_name : "unknown");
+}
+
+int error_reply_early(sd_bus_message *message, int error)
+{
+        return error_reply(message, &(Failure){ .stage = STAGE_REQUEST, .error = error });
 }
 
 int error_reply_invalid(sd_bus_message *message, const char *format, ...)

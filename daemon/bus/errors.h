@@ -14,5 +14,8 @@ const char *error_name(Stage stage, int error, const char **ret_sentence);
 /* Replies to @message: sentence, words, and "(stage: ERRNO)". */
 int error_reply(sd_bus_message *message, const Failure *failure);
 
+/* The same for a request that has not become a story. */
+int error_reply_early(sd_bus_message *message, int error);
+
 /* Replies with InvalidArgs. @format: words that name the argument. */
 int error_reply_invalid(sd_bus_message *message, const char *format, ...) _printf_(2, 3);

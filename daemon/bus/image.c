@@ -1,64 +1,49 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* org.loopmount1.Image. */
-#include "bus/errors.h"
 #include "bus/objects.h"
-#include "bus/options.h"
 #include "bus/request.h"
 #include "story/detach.h"
 #include "story/refresh.h"
 
-typedef int (*Starter)(Request *request, Service *service, const Image *image);
-
-static int start_detach(Request *request, Service *service, const Image *image)
+static int method_detach(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
-        return detach_start(service, request_get_caller(request), image, request_done, request, request_story(request));
-}
-
-static int start_rescan(Request *request, Service *service, const Image *image)
-{
-        return refresh_start(service, request_get_caller(request), image, false, request_done, request,
-                             request_story(request));
-}
-
-static int start_set_capacity(Request *request, Service *service, const Image *image)
-{
-        return refresh_start(service, request_get_caller(request), image, true, request_done, request,
-                             request_story(request));
-}
-
-/* All methods take options of which none are defined yet, and reply with nothing. */
-static int call(sd_bus_message *message, const Image *image, Starter start)
-{
+        bool force = false;
+        const OptionRule rules[] = {
+                { "force", "b", &force, NULL },
+        };
         _cleanup_(request_freep) Request *request = NULL;
-        _cleanup_free_ char *complaint = NULL;
-        int r = options_read(message, NULL, 0, &complaint);
+        int r = request_new_with_options(message, rules, ELEMENTSOF(rules), NULL, &request);
 
-        if (r == -EINVAL && complaint)
-                return error_reply_invalid(message, "%s", complaint);
-        if (r >= 0)
-                r = request_new(message, NULL, &request);
-        if (r < 0)
+        (void)error;
+        if (!request)
                 return r;
-        r = start(request, request_service(message), image);
+        r = detach_start(request_service(message), request_get_caller(request), userdata, force, request_done, request,
+                         request_story(request));
         return request_started(TAKE_PTR(request), r);
 }
 
-static int method_detach(sd_bus_message *message, void *userdata, sd_bus_error *error)
+static int refresh(sd_bus_message *message, const Image *image, bool set_capacity)
 {
-        (void)error;
-        return call(message, userdata, start_detach);
+        _cleanup_(request_freep) Request *request = NULL;
+        int r = request_new_with_options(message, NULL, 0, NULL, &request);
+
+        if (!request)
+                return r;
+        r = refresh_start(request_service(message), request_get_caller(request), image, set_capacity, request_done,
+                          request, request_story(request));
+        return request_started(TAKE_PTR(request), r);
 }
 
 static int method_rescan(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
         (void)error;
-        return call(message, userdata, start_rescan);
+        return refresh(message, userdata, false);
 }
 
 static int method_set_capacity(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
         (void)error;
-        return call(message, userdata, start_set_capacity);
+        return refresh(message, userdata, true);
 }
 
 /* ---- Properties that are not simply a member ---- */
@@ -120,6 +105,10 @@ const sd_bus_vtable bus_image_vtable[] = {
         SD_BUS_PROPERTY("ReadOnly", "b", property_get_bool, offsetof(Image, read_only), SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("DirectIO", "b", property_get_bool, offsetof(Image, direct_io), SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("AutoDetach", "b", property_get_bool, offsetof(Image, auto_detach),
+                        SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("OnAccess", "b", property_get_bool, offsetof(Image, on_access), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("IdleTimeout", "t", NULL, offsetof(Image, idle_usec), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("SessionBound", "b", property_get_bool, offsetof(Image, session_bound),
                         SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("OwnerUID", "u", NULL, offsetof(Image, owner), SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("PartitionTable", "s", NULL, offsetof(Image, table), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

@@ -21,6 +21,10 @@
         (O_ACCMODE | O_NONBLOCK | O_LARGEFILE | O_CLOEXEC | O_DIRECT | O_NOATIME | O_NOFOLLOW | O_SYNC | O_DSYNC |     \
          O_TMPFILE)
 
+/* How long a volume that is mounted on access stays mounted when nobody uses it. */
+#define IDLE_USEC_DEFAULT (300 * USEC_PER_SEC)
+#define IDLE_USEC_MAX (INT32_MAX * USEC_PER_SEC)
+
 /* As fcntl(2) has it in the kernel; glibc's is 0 where off_t has 64 bits anyway. */
 #define KERNEL_O_LARGEFILE 0100000
 
@@ -48,6 +52,7 @@ static char *read_path(int fd)
 /*
  * Takes the file out of the message, whose own descriptor leads nowhere then: to
  * close it later must not block. First thing to be done with each such message.
+ * -EDQUOT: to be refused, and nothing else was done with it.
  */
 static int take_file(Service *service, sd_bus_message *message, File *ret)
 {
@@ -57,6 +62,10 @@ static int take_file(Service *service, sd_bus_message *message, File *ret)
         if (r < 0) {
                 request_withdraw_strangers(service);
                 return r;
+        }
+        if (request_is_surplus(message)) {
+                r = job_withdraw(service->event, fd);
+                return r < 0 ? r : -EDQUOT;
         }
         file.flags = fcntl(fd, F_GETFL);
         file.seals = fcntl(fd, F_GET_SEALS);
@@ -147,11 +156,23 @@ static int check_mount(const AttachRequest *request, char **ret_complaint)
         return 0;
 }
 
+static int check_access(const AttachRequest *request, bool idle_given, char **ret_complaint)
+{
+        if (request->on_access && !request->mount)
+                return complain(ret_complaint, "Option \"on-access\": nothing is to be mounted");
+        if (idle_given && !request->on_access)
+                return complain(ret_complaint, "Option \"idle-timeout\": it is for on-access only");
+        if (request->idle_usec > IDLE_USEC_MAX)
+                return complain(ret_complaint, "Option \"idle-timeout\": it is too large");
+        return 0;
+}
+
 static int read_attach_options(sd_bus_message *message, AttachRequest *request, char **ret_complaint)
 {
         _cleanup_free_ char *direct_io = NULL;
         OptionArray volumes = { 0 };
-        bool auto_detach = false, auto_detach_given = false;
+        bool auto_detach = false, auto_detach_given = false, session_bound = false, session_bound_given = false,
+             idle_given = false;
         const OptionRule rules[] = {
                 { "read-only", "b", &request->read_only, NULL },
                 { "offset", "t", &request->offset, NULL },
@@ -164,12 +185,16 @@ static int read_attach_options(sd_bus_message *message, AttachRequest *request, 
                 { "mount-options", "s", &request->wish.options, NULL },
                 { "name", "s", &request->wish.name, NULL },
                 { "settle", "b", &request->settle, NULL },
+                { "on-access", "b", &request->on_access, NULL },
+                { "idle-timeout", "t", &request->idle_usec, &idle_given },
                 { "direct-io", "s", &direct_io, NULL },
                 { "auto-detach", "b", &auto_detach, &auto_detach_given },
+                { "session-bound", "b", &session_bound, &session_bound_given },
         };
         int r = options_read(message, rules, ELEMENTSOF(rules), ret_complaint);
 
         request->auto_detach = auto_detach_given ? auto_detach : -1;
+        request->session_bound = session_bound_given ? session_bound : -1;
         request->volumes = volumes.items;
         request->n_volumes = volumes.n_items;
         if (r >= 0)
@@ -178,6 +203,8 @@ static int read_attach_options(sd_bus_message *message, AttachRequest *request, 
                 r = check_numbers(request, ret_complaint);
         if (r >= 0)
                 r = check_mount(request, ret_complaint);
+        if (r >= 0)
+                r = check_access(request, idle_given, ret_complaint);
         return r;
 }
 
@@ -216,7 +243,7 @@ static int reply_attach(sd_bus_message *message, const Story *story)
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "s");
         IMAGE_FOREACH_VOLUME (volume, image)
-                if (r >= 0 && volume_is_mounted(volume))
+                if (r >= 0 && (volume_is_mounted(volume) || volume_is_waiting(volume)))
                         r = sd_bus_message_append_basic(reply, 's', volume->mount_point);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
@@ -231,18 +258,21 @@ static int method_attach(sd_bus_message *message, void *userdata, sd_bus_error *
                 .read_only = true,
                 .partition_scan = true,
                 .mount = true,
+                .idle_usec = IDLE_USEC_DEFAULT,
         };
         _cleanup_(request_freep) Request *request = NULL;
         _cleanup_free_ char *complaint = NULL;
         int r = read_attach(service, message, &attach, &complaint);
 
         (void)error;
+        if (r == -EDQUOT)
+                return request_refuse(message, r);
         if (r == -EINVAL && complaint)
                 return error_reply_invalid(message, "%s", complaint);
         if (r >= 0)
                 r = request_new(message, reply_attach, &request);
         if (r < 0)
-                return r;
+                return error_reply_early(message, r);
         r = attach_start(service, request_get_caller(request), &attach, request_done, request, request_story(request));
         return request_started(TAKE_PTR(request), r);
 }
@@ -278,13 +308,15 @@ static int method_find_by_file(sd_bus_message *message, void *userdata, sd_bus_e
         int r = take_file(service, message, &file);
 
         (void)error;
+        if (r == -EDQUOT)
+                return request_refuse(message, r);
         if (r < 0)
-                return r;
+                return error_reply_early(message, r);
         free(file.path);
         r = request_new(message, reply_find, &request);
         if (r < 0) {
                 job_close(service->event, file.parcel);
-                return r;
+                return error_reply_early(message, r);
         }
         r = find_start(service, request_get_caller(request), file.parcel, request_done, request,
                        request_story(request));
@@ -295,18 +327,18 @@ static int method_find_by_file(sd_bus_message *message, void *userdata, sd_bus_e
 
 static int method_detach_all(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
+        bool force = false;
+        const OptionRule rules[] = {
+                { "force", "b", &force, NULL },
+        };
         _cleanup_(request_freep) Request *request = NULL;
-        _cleanup_free_ char *complaint = NULL;
-        int r = options_read(message, NULL, 0, &complaint);
+        int r = request_new_with_options(message, rules, ELEMENTSOF(rules), NULL, &request);
 
         (void)error;
-        if (r == -EINVAL && complaint)
-                return error_reply_invalid(message, "%s", complaint);
-        if (r >= 0)
-                r = request_new(message, NULL, &request);
-        if (r < 0)
+        if (!request)
                 return r;
-        r = detach_all_start(userdata, request_get_caller(request), request_done, request, request_story(request));
+        r = detach_all_start(userdata, request_get_caller(request), force, request_done, request,
+                             request_story(request));
         return request_started(TAKE_PTR(request), r);
 }
 
@@ -350,6 +382,9 @@ const sd_bus_vtable bus_manager_vtable[] = {
                                 SD_BUS_RESULT("o", image, "as", mount_points), method_attach,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("FindByFile", SD_BUS_ARGS("h", file), SD_BUS_RESULT("ao", images), method_find_by_file,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListImages", SD_BUS_ARGS("a{sv}", filter),
+                                SD_BUS_RESULT("a(osstbussa(ustsssbasbs))", images), bus_list_images,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("DetachAll", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_detach_all,
                                 SD_BUS_VTABLE_UNPRIVILEGED),

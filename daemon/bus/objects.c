@@ -5,6 +5,7 @@
  * registry is gone from the bus.
  */
 #include <inttypes.h>
+#include <systemd/sd-id128.h>
 
 #include "base/text.h"
 #include "bus/objects.h"
@@ -159,11 +160,25 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
                                           attach ? "Attach" : "FindByFile", attach ? "ha{sv}" : "h");
 }
 
+/* Where the machine has none, sd-bus takes the question for an error of the connection, and closes that. */
+static int on_question_for_machine_id(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        sd_id128_t id;
+
+        (void)userdata, (void)error;
+        if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Peer", "GetMachineId") <= 0 ||
+            sd_id128_get_machine(&id) >= 0)
+                return 0;
+        return sd_bus_reply_method_errorf(message, SD_BUS_ERROR_FAILED, "This machine has no id");
+}
+
 int bus_register_objects(Service *service)
 {
         sd_bus *bus = service->bus;
         int r = sd_bus_add_filter(bus, NULL, on_message, service);
 
+        if (r >= 0)
+                r = sd_bus_add_filter(bus, NULL, on_question_for_machine_id, NULL);
         if (r >= 0)
                 r = sd_bus_add_object_manager(bus, NULL, BUS_ROOT_PATH);
         if (r >= 0)
@@ -192,8 +207,8 @@ static void emit_volume(sd_bus *bus, RegistryEvent event, const Volume *volume)
         else if (event == REGISTRY_VOLUME_REMOVED)
                 (void)sd_bus_emit_interfaces_removed(bus, path, BUS_VOLUME_INTERFACE, NULL);
         else
-                (void)sd_bus_emit_properties_changed(bus, path, BUS_VOLUME_INTERFACE, "MountPoints", "ReadOnly",
-                                                     "Obstacle", "Device", NULL);
+                (void)sd_bus_emit_properties_changed(bus, path, BUS_VOLUME_INTERFACE, "MountPoints", "Waiting",
+                                                     "ReadOnly", "Obstacle", "Device", NULL);
 }
 
 static void emit_image(sd_bus *bus, RegistryEvent event, const Image *image)

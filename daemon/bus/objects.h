@@ -26,6 +26,13 @@ extern const sd_bus_vtable bus_manager_vtable[];
 extern const sd_bus_vtable bus_image_vtable[];
 extern const sd_bus_vtable bus_volume_vtable[];
 
+/* ListImages, in list.c. */
+int bus_list_images(sd_bus_message *message, void *userdata, sd_bus_error *error);
+
+/* MountPoints and ReadOnly of a volume, wherever they are shown. */
+int bus_append_mount_points(sd_bus_message *reply, const Volume *volume);
+bool bus_volume_is_read_only(const Volume *volume);
+
 /* Puts all objects on service->bus. */
 int bus_register_objects(Service *service);
 

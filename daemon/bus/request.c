@@ -18,66 +18,197 @@ struct Request {
         sd_bus_message *message;
         RequestReply reply;
         Caller caller;
-        sd_bus_track *track;
         Story *story;
         bool starting; /* inside of story_start(), which may already end the story */
         bool done;
+        bool linked;
+        Request *next;
 };
+
+/* How long nobody has to ask until departures are not heard of any more. */
+#define QUIET_USEC (3 * USEC_PER_SEC)
+#define CALLERS_MAX 16U
+#define UNIQUE_NAME_SIZE 32U
+
+static Request *requests;
+/*
+ * While there are requests, and a little longer. One for all of them: the bus has 512 match rules for each of its
+ * users.
+ */
+static sd_bus_slot *departures;
+static sd_event_source *on_quiet;
+
+/*
+ * Who has asked since then: the bus never gives a unique name out again, so what it has told of one stays true, and
+ * that it has left is heard.
+ */
+static struct {
+        char name[UNIQUE_NAME_SIZE];
+        uid_t uid;
+        pid_t pid;
+} callers[CALLERS_MAX];
+static unsigned next_caller;
+
+static void unlink_request(Request *request)
+{
+        for (Request **link = &requests; *link; link = &(*link)->next)
+                if (*link == request) {
+                        *link = request->next;
+                        break;
+                }
+        if (requests)
+                return;
+        (void)sd_event_source_set_time_relative(on_quiet, QUIET_USEC);
+        (void)sd_event_source_set_enabled(on_quiet, SD_EVENT_ONESHOT);
+}
 
 Request *request_free(Request *request)
 {
         if (!request)
                 return NULL;
-        sd_bus_track_unref(request->track);
+        if (request->linked)
+                unlink_request(request);
         sd_bus_message_unref(request->message);
         free(request);
         return NULL;
 }
 
-static int on_caller_gone(sd_bus_track *track, void *userdata)
+static Request *find_request_of(const char *sender)
 {
-        Request *request = userdata;
-        Story *story = request->story;
+        Request *request = requests;
 
-        (void)track;
-        request_free(request);
-        story_abandon(story);
+        while (request && !streq(request->caller.sender, sender))
+                request = request->next;
+        return request;
+}
+
+static int on_name_lost(sd_bus_message *signal, void *userdata, sd_bus_error *error)
+{
+        const char *name;
+        Request *request;
+
+        (void)userdata, (void)error;
+        if (sd_bus_message_read(signal, "sss", &name, NULL, NULL) < 0)
+                return 0;
+        while ((request = find_request_of(name))) {
+                Story *story = request->story;
+
+                request_free(request);
+                story_abandon(story);
+        }
         return 0;
 }
 
-static int find_caller(sd_bus_message *message, Caller *ret)
+static int on_quiet_time(sd_event_source *source, uint64_t usec, void *userdata)
 {
-        _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
-        int r = sd_bus_query_sender_creds(message, SD_BUS_CREDS_EUID, &creds);
+        (void)source, (void)usec, (void)userdata;
+        if (requests)
+                return 0;
+        departures = sd_bus_slot_unref(departures);
+        memset(callers, 0, sizeof(callers));
+        return 0;
+}
 
-        if (r >= 0)
-                r = sd_bus_creds_get_euid(creds, &ret->uid);
+static int watch_for_departure(Request *request, sd_bus *bus)
+{
+        int r = 0;
+
+        if (!on_quiet)
+                r = sd_event_add_time_relative(sd_bus_get_event(bus), &on_quiet, CLOCK_MONOTONIC, QUIET_USEC, 0,
+                                               on_quiet_time, NULL);
+        if (r >= 0 && !departures)
+                r = sd_bus_add_match_async(bus, &departures,
+                                           "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                                           "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
+                                           on_name_lost, NULL, NULL);
         if (r < 0)
                 return r;
-        ret->sender = sd_bus_message_get_sender(message);
-        ret->interactive = sd_bus_message_get_allow_interactive_authorization(message) > 0;
+        request->linked = true;
+        request->next = requests;
+        requests = request;
         return 0;
+}
+
+static bool find_known(const Service *service, const char *sender, Caller *caller)
+{
+        for (const Story *story = service->stories; story; story = story->next)
+                if (story->sender && streq(story->sender, sender)) {
+                        caller->uid = story->caller.uid;
+                        caller->pid = story->caller.pid;
+                        return true;
+                }
+        for (size_t i = 0; i < CALLERS_MAX; i++)
+                if (streq(callers[i].name, sender)) {
+                        caller->uid = callers[i].uid;
+                        caller->pid = callers[i].pid;
+                        return true;
+                }
+        return false;
+}
+
+static void remember(const Caller *caller)
+{
+        if (strlen(caller->sender) >= UNIQUE_NAME_SIZE)
+                return;
+        strcpy(callers[next_caller].name, caller->sender);
+        callers[next_caller].uid = caller->uid;
+        callers[next_caller].pid = caller->pid;
+        next_caller = (next_caller + 1) % CALLERS_MAX;
+}
+
+/* One question for both. The bus need not know the process. */
+static int ask_bus(sd_bus_message *message, Caller *caller)
+{
+        _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
+        int r = sd_bus_query_sender_creds(message, SD_BUS_CREDS_EUID | SD_BUS_CREDS_PID, &creds);
+
+        if (r < 0)
+                return r;
+        (void)sd_bus_creds_get_pid(creds, &caller->pid);
+        r = sd_bus_creds_get_euid(creds, &caller->uid);
+        if (r >= 0)
+                remember(caller);
+        return r;
 }
 
 int request_new(sd_bus_message *message, RequestReply reply, Request **ret)
 {
         _cleanup_(request_freep) Request *request = calloc(1, sizeof(*request));
-        int r;
+        const Service *service = request_service(message);
+        bool known;
+        int r = 0;
 
         if (!request)
                 return -ENOMEM;
         request->message = sd_bus_message_ref(message);
         request->reply = reply;
         request->starting = true;
-        r = find_caller(message, &request->caller);
-        if (r >= 0)
-                r = sd_bus_track_new(sd_bus_message_get_bus(message), &request->track, on_caller_gone, request);
-        if (r >= 0)
-                r = sd_bus_track_add_sender(request->track, message);
+        request->caller.sender = sd_bus_message_get_sender(message);
+        request->caller.interactive = sd_bus_message_get_allow_interactive_authorization(message) > 0;
+        known = find_known(service, request->caller.sender, &request->caller);
+        /* The match first: whoever leaves before the bus answers makes that an error. */
+        if (!known || !story_would_exceed_limit(service, &request->caller))
+                r = watch_for_departure(request, sd_bus_message_get_bus(message));
+        if (r >= 0 && !known)
+                r = ask_bus(message, &request->caller);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(request);
         return 0;
+}
+
+int request_new_with_options(sd_bus_message *message, const OptionRule *rules, size_t n_rules, RequestReply reply,
+                             Request **ret)
+{
+        _cleanup_free_ char *complaint = NULL;
+        int r = options_read(message, rules, n_rules, &complaint);
+
+        *ret = NULL;
+        if (r == -EINVAL && complaint)
+                return error_reply_invalid(message, "%s", complaint);
+        if (r >= 0)
+                r = request_new(message, reply, ret);
+        return r < 0 ? error_reply_early(message, r) : 0;
 }
 
 const Caller *request_get_caller(const Request *request)
@@ -90,18 +221,23 @@ Story **request_story(Request *request)
         return &request->story;
 }
 
+static int reply(const Request *request, const Story *story, const Failure *failure)
+{
+        if (failure)
+                return error_reply(request->message, failure);
+        if (request->reply)
+                return request->reply(request->message, story);
+        return sd_bus_reply_method_return(request->message, NULL);
+}
+
 void request_done(Story *story, const Failure *failure, void *userdata)
 {
         Request *request = userdata;
+        int r = reply(request, story, failure);
 
-        int r;
-
-        if (failure)
-                r = error_reply(request->message, failure);
-        else if (request->reply)
-                r = request->reply(request->message, story);
-        else
-                r = sd_bus_reply_method_return(request->message, NULL);
+        /* What it tells of is done: want of memory for a moment must not make it an error. */
+        if (r < 0)
+                r = reply(request, story, failure);
         /* There is an answer in any case. */
         if (r < 0)
                 (void)sd_bus_reply_method_errno(request->message, r, NULL);
@@ -110,17 +246,30 @@ void request_done(Story *story, const Failure *failure, void *userdata)
                 request_free(request);
 }
 
+int request_refuse(sd_bus_message *message, int error)
+{
+        Failure failure = { .stage = STAGE_LIMITS, .error = error };
+        int r = error_reply(message, &failure);
+
+        return r < 0 ? r : 1;
+}
+
 int request_started(Request *request, int r)
 {
-        Failure failure = { .stage = STAGE_LIMITS, .error = r };
-
         request->starting = false;
         if (r >= 0 && !request->done)
                 return 1;
-        if (r < 0)
-                r = error_reply(request->message, &failure);
+        r = r < 0 ? request_refuse(request->message, r) : 1;
         request_free(request);
-        return r < 0 ? r : 1;
+        return r;
+}
+
+bool request_is_surplus(sd_bus_message *message)
+{
+        const Service *service = request_service(message);
+        Caller caller = { .sender = sd_bus_message_get_sender(message) };
+
+        return find_known(service, caller.sender, &caller) && story_would_exceed_limit(service, &caller);
 }
 
 Service *request_service(sd_bus_message *message)
@@ -165,9 +314,11 @@ static bool is_stranger(int fd, const OwnDevices *own)
 {
         DeviceNumber device;
         mode_t mode;
+        int r = look_at(fd, &device, &mode);
 
-        if (look_at(fd, &device, &mode) < 0)
-                return true;
+        /* Closed meanwhile by a child of ours: the number may be another one's soon. */
+        if (r < 0)
+                return r != -EBADF;
         for (size_t i = 0; i < own->n; i++)
                 if (device.major == own->numbers[i].major && device.minor == own->numbers[i].minor)
                         return false;

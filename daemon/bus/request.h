@@ -4,6 +4,7 @@
 
 #include <systemd/sd-bus.h>
 
+#include "bus/options.h"
 #include "story/story.h"
 
 typedef struct Request Request;
@@ -13,6 +14,14 @@ typedef int (*RequestReply)(sd_bus_message *message, const Story *story);
 
 /* @message is kept until the reply. -errno as of asking the bus who the sender is. */
 int request_new(sd_bus_message *message, RequestReply reply, Request **ret);
+
+/*
+ * The same for a call that brings options and nothing else, which are read first.
+ * If *ret is NULL, it has replied; its result is to be returned from the handler.
+ */
+int request_new_with_options(sd_bus_message *message, const OptionRule *rules, size_t n_rules, RequestReply reply,
+                             Request **ret);
+
 Request *request_free(Request *request);
 DEFINE_CLEANUP(Request *, request_free)
 
@@ -34,6 +43,15 @@ int request_started(Request *request, int r);
  * not the daemon's own lead nowhere. Then the message can be freed.
  */
 void request_withdraw_strangers(Service *service);
+
+/*
+ * For a message that would cost more to take in than to refuse: whether its sender
+ * is known to have as many requests under way as he may. Asks nobody.
+ */
+bool request_is_surplus(sd_bus_message *message);
+
+/* Refuses a call before there is a request. */
+int request_refuse(sd_bus_message *message, int error);
 
 /* The service that a handler's vtable was registered with. */
 Service *request_service(sd_bus_message *message);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* org.loopmount1.Volume. */
-#include "bus/errors.h"
 #include "bus/objects.h"
-#include "bus/options.h"
 #include "bus/request.h"
 #include "mechanism/filesystem.h"
 #include "story/detach.h"
@@ -22,15 +20,10 @@ static int method_mount(sd_bus_message *message, void *userdata, sd_bus_error *e
                 { "name", "s", &wish.name, NULL },
         };
         _cleanup_(request_freep) Request *request = NULL;
-        _cleanup_free_ char *complaint = NULL;
-        int r = options_read(message, rules, ELEMENTSOF(rules), &complaint);
+        int r = request_new_with_options(message, rules, ELEMENTSOF(rules), reply_mount, &request);
 
         (void)error;
-        if (r == -EINVAL && complaint)
-                return error_reply_invalid(message, "%s", complaint);
-        if (r >= 0)
-                r = request_new(message, reply_mount, &request);
-        if (r < 0)
+        if (!request)
                 return r;
         r = mount_start(request_service(message), request_get_caller(request), userdata, &wish, request_done, request,
                         request_story(request));
@@ -40,15 +33,10 @@ static int method_mount(sd_bus_message *message, void *userdata, sd_bus_error *e
 static int method_unmount(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
         _cleanup_(request_freep) Request *request = NULL;
-        _cleanup_free_ char *complaint = NULL;
-        int r = options_read(message, NULL, 0, &complaint);
+        int r = request_new_with_options(message, NULL, 0, NULL, &request);
 
         (void)error;
-        if (r == -EINVAL && complaint)
-                return error_reply_invalid(message, "%s", complaint);
-        if (r >= 0)
-                r = request_new(message, NULL, &request);
-        if (r < 0)
+        if (!request)
                 return r;
         r = unmount_start(request_service(message), request_get_caller(request), userdata, request_done, request,
                           request_story(request));
@@ -77,24 +65,42 @@ static int property_get_device(sd_bus *bus, const char *path, const char *interf
         return sd_bus_message_append_basic(reply, 's', node);
 }
 
+int bus_append_mount_points(sd_bus_message *reply, const Volume *volume)
+{
+        if (!volume_is_mounted(volume) && !volume_is_waiting(volume))
+                return sd_bus_message_append(reply, "as", 0);
+        return sd_bus_message_append(reply, "as", 1, volume->mount_point);
+}
+
+bool bus_volume_is_read_only(const Volume *volume)
+{
+        const FilesystemType *type = filesystem_find(volume->type);
+
+        if (volume_is_mounted(volume))
+                return volume->mounted_read_only;
+        return volume->image->read_only || (type && filesystem_is_read_only(type));
+}
+
 static int property_get_mount_points(sd_bus *bus, const char *path, const char *interface, const char *property,
                                      sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
-        const Volume *volume = userdata;
+        (void)bus, (void)path, (void)interface, (void)property, (void)error;
+        return bus_append_mount_points(reply, userdata);
+}
+
+static int property_get_waiting(sd_bus *bus, const char *path, const char *interface, const char *property,
+                                sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        int value = volume_is_waiting(userdata);
 
         (void)bus, (void)path, (void)interface, (void)property, (void)error;
-        if (!volume_is_mounted(volume))
-                return sd_bus_message_append(reply, "as", 0);
-        return sd_bus_message_append(reply, "as", 1, volume->mount_point);
+        return sd_bus_message_append_basic(reply, 'b', &value);
 }
 
 static int property_get_read_only(sd_bus *bus, const char *path, const char *interface, const char *property,
                                   sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
-        const Volume *volume = userdata;
-        const FilesystemType *type = filesystem_find(volume->type);
-        int value = volume_is_mounted(volume) ? volume->mounted_read_only
-                                              : volume->image->read_only || (type && filesystem_is_read_only(type));
+        int value = bus_volume_is_read_only(userdata);
 
         (void)bus, (void)path, (void)interface, (void)property, (void)error;
         return sd_bus_message_append_basic(reply, 'b', &value);
@@ -121,6 +127,7 @@ const sd_bus_vtable bus_volume_vtable[] = {
         SD_BUS_PROPERTY("PartitionName", "s", NULL, offsetof(Volume, partition_name), SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("PartitionUUID", "s", NULL, offsetof(Volume, partition_uuid), SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("MountPoints", "as", property_get_mount_points, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Waiting", "b", property_get_waiting, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("ReadOnly", "b", property_get_read_only, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Obstacle", "s", NULL, offsetof(Volume, obstacle), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,

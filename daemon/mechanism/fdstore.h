@@ -14,5 +14,10 @@ void fdstore_drop(uint64_t id);
 /* What the store gave back at start: the descriptor for @id, or -1. It is the caller's then. */
 int fdstore_take(uint64_t id);
 
+/* The same for what belongs to a volume: its trigger. */
+void fdstore_put_volume(uint64_t id, unsigned number, int fd);
+void fdstore_drop_volume(uint64_t id, unsigned number);
+int fdstore_take_volume(uint64_t id, unsigned number);
+
 /* Closes those that nobody has taken. */
 void fdstore_close_rest(void);

@@ -2,6 +2,10 @@
 /*
  * A job: one function in a child process with a deadline. Everything that can
  * block runs in one, so that the daemon itself never does.
+ *
+ * The child is a fork made for the job, which knows all that the daemon knows; or a
+ * worker, which knows what it is sent. A worker that has done its job well waits a
+ * while for another of the same kind, so that not each of them costs a process.
  */
 #pragma once
 
@@ -11,9 +15,26 @@
 #include "base/macro.h"
 
 #define JOB_FDS_MAX 8U
+/* What a socket takes in one message, with some room for the kernel's own. */
+#define JOB_ORDER_SIZE_MAX ((size_t)160 * 1024)
 #define JOB_KILL_GRACE_USEC (2 * USEC_PER_SEC)
+/* How long a worker waits for the next job, how many of a kind do, and what the process list shows then. */
+#define JOB_IDLE_USEC (3 * USEC_PER_SEC)
+#define JOB_IDLE_MAX 4U
+#define JOB_IDLE_NAME "idle"
 
 typedef struct Job Job;
+
+/* From a child, or to a worker. A child may be compromised: treat its bytes as hostile. */
+typedef struct JobMessage {
+        const void *data;
+        size_t size;
+        int fds[JOB_FDS_MAX]; /* close-on-exec; closed behind the callback or the function, unless taken (set to -1) */
+        size_t n_fds;
+} JobMessage;
+
+typedef JobMessage JobAnswer;
+typedef JobMessage JobOrder;
 
 /*
  * Runs in the child, which has no file descriptors but 0-2, @channel and those
@@ -22,10 +43,20 @@ typedef struct Job Job;
  */
 typedef int (*JobFunction)(int channel, const void *parameters);
 
+/*
+ * The same in a worker: it has the descriptors of the order, under other numbers.
+ * Whatever it opens is closed behind it. > 0: it has answered, but left something
+ * behind (a child, other credentials), so that this was its last job.
+ */
+typedef int (*JobWork)(int channel, const JobOrder *order);
+
 typedef struct JobSpec {
         const char *name; /* for the log and the process list; at most 15 bytes */
         JobFunction function;
         const void *parameters; /* as it is at the time of the fork */
+        JobWork work;           /* instead of the function: by a worker */
+        const void *order;      /* copied */
+        size_t order_size;      /* at least 1, at most JOB_ORDER_SIZE_MAX */
         int fds[JOB_FDS_MAX];   /* to keep open in the child */
         size_t n_fds;
         size_t n_given; /* the first of @fds that the parent closes, before the child runs: for descriptors whose last
@@ -33,14 +64,6 @@ typedef struct JobSpec {
         uint64_t timeout_usec;
         uid_t uid; /* on whose behalf; for job_n_stuck() */
 } JobSpec;
-
-/* What a child answered. It may be compromised: treat the bytes as hostile. */
-typedef struct JobAnswer {
-        const void *data;
-        size_t size;
-        int fds[JOB_FDS_MAX]; /* close-on-exec; closed after the callback unless taken (set to -1) */
-        size_t n_fds;
-} JobAnswer;
 
 /*
  * Called once, never from within job_start(). @error: 0 with an answer; what the
@@ -51,7 +74,7 @@ typedef struct JobAnswer {
  */
 typedef void (*JobDone)(int error, JobAnswer *answer, void *userdata);
 
-/* On failure nothing was started, and the given descriptors are still the caller's. */
+/* On failure nothing was started, and the given descriptors are still the caller's. -EMSGSIZE: too large an order. */
 int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata, Job **ret);
 
 /* Kills the child; the callback is called with -ECANCELED, even if an answer comes in between. */
@@ -72,6 +95,9 @@ unsigned job_n_stuck_all(void);
 /* @reaped is called each time when such a child is gone at last, behind its job's callback. */
 void job_set_reaped_handler(void (*reaped)(void *userdata), void *userdata);
 
+/* Opens now what job_close() and job_withdraw() would open when they are needed first. */
+int job_set_up(void);
+
 /*
  * Closes @fd in a child, for a descriptor whose close may block. That is each one
  * that a user has opened: close(2) has the file system flush the file, also when
@@ -81,6 +107,6 @@ void job_close(sd_event *event, int fd);
 
 /*
  * The same for a descriptor that somebody else will close (a message): its number
- * stays, and leads nowhere. 0: it is harmless now; -ETIMEDOUT: it is not.
+ * stays, and leads nowhere. 0: it is harmless now; < 0: it is not.
  */
 int job_withdraw(sd_event *event, int fd);

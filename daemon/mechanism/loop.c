@@ -15,6 +15,8 @@
  *   LOOP_CTL_GET_FREE's choice that counts, but whether LOOP_CONFIGURE succeeds:
  *   losing a race to another program is EBUSY, and the next device is tried.
  * - A device that was bound by somebody else is never cleared.
+ * - Direct I/O is what the file's file system is asked about before the kernel is: a file that it takes for direct may
+ * go by the page cache all the same.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -61,7 +63,7 @@ void loop_forget(unsigned number)
         char path[64];
 
         marker_path(number, path);
-        (void)unlink(path);
+        (void)TRY_TWICE(unlink(path));
 }
 
 /* -EEXIST: another of our children is at it, or has it. */
@@ -116,7 +118,33 @@ static int open_node(unsigned number, int flags)
         return TAKE_FD(fd);
 }
 
-static int configure(int fd, const LoopSpec *spec)
+/* What the file's file system says (ext4, xfs, f2fs: Linux 6.1); of one that says nothing the kernel knows. */
+static bool can_be_direct(const LoopSpec *spec, const struct statx *file)
+{
+        uint32_t align = file->stx_dio_offset_align;
+
+        if (!(file->stx_mask & STATX_DIOALIGN))
+                return true;
+        /* 0: not of this file, say of an encrypted one; the kernel would take it for direct and go by the cache. */
+        return align > 0 && spec->offset % align == 0 && spec->sector_size % align == 0;
+}
+
+/* -EOPNOTSUPP: it has to be, and cannot. */
+static int choose_direct_io(const LoopSpec *spec, bool *ret)
+{
+        struct statx file;
+        bool possible;
+
+        if (statx(spec->file_fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &file) < 0)
+                return -errno;
+        possible = can_be_direct(spec, &file);
+        if (spec->direct_io == LOOP_DIRECT_IO_YES && !possible)
+                return -EOPNOTSUPP;
+        *ret = possible && spec->direct_io != LOOP_DIRECT_IO_NO;
+        return 0;
+}
+
+static int configure(int fd, const LoopSpec *spec, bool direct_io)
 {
         struct loop_config config = {
                 .fd = (unsigned)spec->file_fd,
@@ -126,7 +154,7 @@ static int configure(int fd, const LoopSpec *spec)
                         .lo_sizelimit = spec->size,
                         .lo_flags = LO_FLAGS_AUTOCLEAR | (spec->read_only ? LO_FLAGS_READ_ONLY : 0) |
                                     (spec->partition_scan ? LO_FLAGS_PARTSCAN : 0) |
-                                    (spec->direct_io == LOOP_DIRECT_IO_NO ? 0 : LO_FLAGS_DIRECT_IO),
+                                    (direct_io ? LO_FLAGS_DIRECT_IO : 0),
                 },
         };
 
@@ -165,7 +193,7 @@ static int check_device(const LoopSpec *spec, const LoopDevice *device)
 }
 
 /* -EAGAIN: the device was lost to somebody else. */
-static int try_bind(int control, const LoopSpec *spec, LoopDevice *ret, int *ret_fd)
+static int try_bind(int control, const LoopSpec *spec, bool direct_io, LoopDevice *ret, int *ret_fd)
 {
         _cleanup_close_ int fd = -1;
         unsigned number = 0;
@@ -175,7 +203,7 @@ static int try_bind(int control, const LoopSpec *spec, LoopDevice *ret, int *ret
                 return r == -EEXIST ? -EAGAIN : r;
         /* Read-only as far as possible: when a writer closes the node, udev takes that for a change. */
         fd = open_node(number, spec->read_only ? O_RDONLY : O_RDWR);
-        r = fd < 0 ? fd : configure(fd, spec);
+        r = fd < 0 ? fd : configure(fd, spec, direct_io);
         if (r < 0) {
                 loop_forget(number);
                 return r == -EBUSY || r == -ENXIO || r == -EUCLEAN ? -EAGAIN : r;
@@ -205,12 +233,16 @@ static void pause_randomly(void)
 int loop_bind(const LoopSpec *spec, LoopDevice *ret, int *ret_fd)
 {
         _cleanup_close_ int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW);
+        bool direct_io = false;
+        int r;
 
         if (control < 0)
                 return -errno;
+        r = choose_direct_io(spec, &direct_io);
+        if (r < 0)
+                return r;
         for (unsigned i = 0; i < BIND_TRIES_MAX; i++) {
-                int r = try_bind(control, spec, ret, ret_fd);
-
+                r = try_bind(control, spec, direct_io, ret, ret_fd);
                 if (r != -EAGAIN && r != -EINTR)
                         return r;
                 pause_randomly();
@@ -223,19 +255,25 @@ int loop_open(unsigned number, dev_t devnum, uint64_t diskseq, int flags, int *r
         _cleanup_close_ int fd = open_node(number, flags);
         uint64_t current;
         struct stat st;
+        int r;
 
         if (fd < 0)
                 return fd == -ENOENT || fd == -ENXIO || fd == -ENODEV ? -ESTALE : fd;
         if (fstat(fd, &st) < 0)
                 return -errno;
-        if (st.st_rdev != devnum || get_diskseq(fd, &current) < 0 || current != diskseq ||
-            loop_is_gone(number, diskseq))
+        r = get_diskseq(fd, &current);
+        if (r < 0)
+                return r;
+        if (st.st_rdev != devnum || current != diskseq || loop_is_gone(number, diskseq))
                 return -ESTALE;
         *ret_fd = TAKE_FD(fd);
         return 0;
 }
 
-/* The disk sequence number stays as it is when a device is cleared, and rises when it is bound again. */
+/*
+ * The disk sequence number stays as it is when a device is cleared, and rises when it is bound again. While the kernel
+ * does not tell, for want of memory or descriptors, nothing is gone.
+ */
 bool loop_is_gone(unsigned number, uint64_t diskseq)
 {
         char path[64];
@@ -244,10 +282,12 @@ bool loop_is_gone(unsigned number, uint64_t diskseq)
 
         snprintf(path, sizeof(path), "/sys/block/loop%u/loop/backing_file", number);
         if (access(path, F_OK) < 0)
-                return true;
+                return errno == ENOENT;
         snprintf(path, sizeof(path), "/sys/block/loop%u/diskseq", number);
         f = fopen(path, "re");
-        return !f || fscanf(f, "%" SCNu64, &current) != 1 || current != diskseq;
+        if (!f || fscanf(f, "%" SCNu64, &current) != 1)
+                return errno == ENOENT || errno == ENODEV;
+        return current != diskseq;
 }
 
 int loop_set_capacity(int fd, uint64_t *ret_size)
@@ -294,6 +334,13 @@ static int wait_until_gone(int uevents, unsigned number, uint64_t diskseq, uint6
                         ;
         }
         return 0;
+}
+
+int loop_wait_until_gone(unsigned number, uint64_t diskseq, uint64_t timeout_usec)
+{
+        _cleanup_close_ int uevents = open_uevents();
+
+        return uevents < 0 ? uevents : wait_until_gone(uevents, number, diskseq, timeout_usec);
 }
 
 int loop_release(int fd, unsigned number, uint64_t diskseq, uint64_t timeout_usec)

@@ -15,7 +15,7 @@
 #define LOOP_TAG "loopmount:"
 
 typedef enum LoopDirectIO {
-        LOOP_DIRECT_IO_AUTO,
+        LOOP_DIRECT_IO_AUTO, /* where it can be */
         LOOP_DIRECT_IO_YES,
         LOOP_DIRECT_IO_NO,
 } LoopDirectIO;
@@ -63,6 +63,9 @@ int loop_open(unsigned number, dev_t devnum, uint64_t diskseq, int flags, int *r
  * file. -EBUSY: somebody else has it open; it goes when that one closes it.
  */
 int loop_release(int fd, unsigned number, uint64_t diskseq, uint64_t timeout_usec);
+
+/* Waits for that only; does not touch the device. -EBUSY: it is still there. */
+int loop_wait_until_gone(unsigned number, uint64_t diskseq, uint64_t timeout_usec);
 
 /* Whether the attachment @diskseq of /dev/loopN is over. Does not block. */
 bool loop_is_gone(unsigned number, uint64_t diskseq);

@@ -292,29 +292,18 @@ int mount_point_open_user(const char *root, const char *user, uid_t uid, char **
         return 0;
 }
 
-/* 0: made; 1: there is something of that name. */
-static int try_to_make(int user_fd, const char *name, MountPointAnnounce announce, void *userdata)
+/* 1: nothing has this name; 0: something has. */
+static int is_free(int user_fd, const char *name)
 {
         struct stat st;
-        int r;
 
-        /* What is plainly another's is not announced: a record of it could outlive us, and be cleaned up. */
         if (fstatat(user_fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0)
-                return 1;
-        if (errno != ENOENT)
-                return -errno;
-
-        r = announce ? announce(name, userdata) : 0;
-        if (r < 0)
-                return r;
-
-        /* 0700, and covered by the mount as soon as there is one */
-        if (mkdirat(user_fd, name, 0700) < 0)
-                return errno == EEXIST ? 1 : -errno;
-        return 0;
+                return 0;
+        return errno == ENOENT ? 1 : -errno;
 }
 
-int mount_point_make(int user_fd, const char *name, MountPointAnnounce announce, void *userdata, char **ret_name)
+int mount_point_choose(int user_fd, const char *name, MountPointReserved is_reserved, const void *userdata,
+                       char **ret_name)
 {
         if (!is_file_name(name))
                 return -EINVAL;
@@ -325,15 +314,25 @@ int mount_point_make(int user_fd, const char *name, MountPointAnnounce announce,
 
                 if (!candidate)
                         return -ENOMEM;
-                r = try_to_make(user_fd, candidate, announce, userdata);
+                if (is_reserved(candidate, userdata))
+                        continue;
+                r = is_free(user_fd, candidate);
                 if (r < 0)
                         return r;
-                if (r == 0) {
+                if (r > 0) {
                         *ret_name = TAKE_PTR(candidate);
                         return 0;
                 }
         }
         return -EEXIST;
+}
+
+int mount_point_make(int user_fd, const char *name)
+{
+        if (!is_file_name(name))
+                return -EINVAL;
+        /* 0700, and covered by the mount as soon as there is one */
+        return mkdirat(user_fd, name, 0700) < 0 ? -errno : 0;
 }
 
 /* Splits the last name off @path, in place. */
@@ -375,9 +374,8 @@ int mount_point_remove(const char *path)
         if (unlinkat(user_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
                 return -errno;
 
-        /* Not empty is the usual case here, and in any case nobody waits for it. */
-        (void)unlinkat(root_fd, user, AT_REMOVEDIR);
-        return 0;
+        /* Not empty is the usual case here. */
+        return unlinkat(root_fd, user, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != ENOENT ? -errno : 0;
 }
 
 int mount_point_remove_user(const char *root, const char *user)

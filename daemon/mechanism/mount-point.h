@@ -32,13 +32,19 @@ int mount_point_sanitise(const char *bytes, char **ret_name);
 int mount_point_open_user(const char *root, const char *user, uid_t uid, char **ret_path, int *ret_fd);
 
 /*
- * Makes a directory @name, or "name 2", "name 3" ... (at most 1000 tries), in
- * @user_fd. *announce is called before each try with the name, so that a record
- * can be written first; an error of it ends the search. -EEXIST: all are taken;
+ * The first of @name, "name 2", "name 3" ... (at most 1000 tries) that nothing in
+ * @user_fd has and that *is_reserved does not claim. Makes nothing, so that a
+ * record can be written before mount_point_make(). -EEXIST: all are taken.
+ */
+typedef bool (*MountPointReserved)(const char *name, const void *userdata);
+int mount_point_choose(int user_fd, const char *name, MountPointReserved is_reserved, const void *userdata,
+                       char **ret_name);
+
+/*
+ * Makes the directory @name. -EEXIST: somebody was faster, choose again;
  * -ENOENT: the folder of @user_fd was removed meanwhile, open it again.
  */
-typedef int (*MountPointAnnounce)(const char *name, void *userdata);
-int mount_point_make(int user_fd, const char *name, MountPointAnnounce announce, void *userdata, char **ret_name);
+int mount_point_make(int user_fd, const char *name);
 
 /*
  * Removes ROOT/USER/NAME if it is an empty directory and nothing is mounted on

@@ -8,13 +8,20 @@
  * killed. A driver is given a root directory with nothing in it but the devices
  * that it is to mount: an image cannot name others.
  *
- * libmount of util-linux 2.38 does not know these calls yet; it serves for utab.
+ * Under systemd the service has a mount namespace of its own, in which its unit
+ * makes most of the file system read-only or takes it away. What it mounts is
+ * for everybody: children that mount and unmount go over to the namespace of
+ * process 1 first, and the daemon itself looks at the mounts from there, through
+ * /proc/1. A mount has another id in each namespace.
  */
 #include <fcntl.h>
-#include <libmount.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "mechanism/mount.h"
 
@@ -22,6 +29,43 @@
 #ifndef FSCONFIG_CMD_CREATE_EXCL
 #define FSCONFIG_CMD_CREATE_EXCL 8
 #endif
+
+/* Whose mounts these are about: of process 1, seen from another namespace, or our own. */
+static bool outside;
+
+int mount_stay_outside(void)
+{
+        struct stat ours, theirs;
+
+        if (stat("/proc/self/ns/mnt", &ours) < 0 || stat("/proc/1/ns/mnt", &theirs) < 0)
+                return -errno;
+        outside = ours.st_ino != theirs.st_ino;
+        return 0;
+}
+
+void mount_drop_copy(const char *path)
+{
+        if (outside)
+                (void)umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH);
+}
+
+int mount_enter(void)
+{
+        _cleanup_close_ int fd = -1;
+
+        if (!outside)
+                return 0;
+        fd = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || setns(fd, CLONE_NEWNS) < 0)
+                return -errno;
+        outside = false;
+        return 0;
+}
+
+const char *mount_table(void)
+{
+        return outside ? "/proc/1/mountinfo" : "/proc/self/mountinfo";
+}
 
 /* Appends what the kernel has logged for this mount: lines of "e text", "w text", "i text". */
 static void read_messages(int fs_fd, char message[static MOUNT_MESSAGE_SIZE])
@@ -160,10 +204,14 @@ static int statx_id(int fd, const char *path, uint64_t *ret_id, bool *ret_is_roo
 
 int mount_get_id(const char *path, uint64_t *ret_id)
 {
-        bool is_root;
-        uint64_t id;
-        int r = statx_id(AT_FDCWD, path, &id, &is_root);
+        char seen[PATH_MAX];
+        bool is_root = false;
+        uint64_t id = 0;
+        int r;
 
+        if (snprintf(seen, sizeof(seen), "%s%s", outside ? "/proc/1/root" : "", path) >= (int)sizeof(seen))
+                return -ENAMETOOLONG;
+        r = statx_id(AT_FDCWD, seen, &id, &is_root);
         if (r < 0)
                 return r;
         if (!is_root)
@@ -172,35 +220,50 @@ int mount_get_id(const char *path, uint64_t *ret_id)
         return 0;
 }
 
-static bool is_in_table(uint64_t id)
+bool mount_is_anything_at(const char *path)
 {
-        _cleanup_fclose_ FILE *f = fopen("/proc/self/mountinfo", "re");
+        uint64_t id;
+
+        return mount_get_id(path, &id) >= 0;
+}
+
+bool mount_is_listed(uint64_t id)
+{
+        _cleanup_fclose_ FILE *f = fopen(mount_table(), "re");
         _cleanup_free_ char *line = NULL;
         size_t allocated = 0;
 
         while (f && getline(&line, &allocated, f) > 0)
                 if (strtoull(line, NULL, 10) == id)
                         return true;
-        return false;
+        /* Unless it was read to its end, it says nothing. */
+        return !f || !feof(f);
 }
 
 bool mount_is_there(const char *path, uint64_t id)
 {
         uint64_t current;
 
-        return (mount_get_id(path, &current) >= 0 && current == id) || is_in_table(id);
+        return (mount_get_id(path, &current) >= 0 && current == id) || mount_is_listed(id);
 }
 
 int mount_attach(int mount_fd, int parent_fd, const char *name, uint64_t *ret_id)
 {
         _cleanup_close_ int directory = openat(parent_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         bool is_root;
+        uint64_t id;
+        int r;
 
         if (directory < 0)
                 return -errno;
+        /* It keeps its id. Asked for later, that might fail, and the mount would be there and be told of as failed. */
+        r = statx_id(mount_fd, "", &id, &is_root);
+        if (r < 0)
+                return r;
         if (move_mount(mount_fd, "", directory, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
                 return -errno;
-        return statx_id(mount_fd, "", ret_id, &is_root);
+        *ret_id = id;
+        return 0;
 }
 
 int mount_clone(const char *path, uint64_t id, int *ret_fd)
@@ -213,7 +276,7 @@ int mount_clone(const char *path, uint64_t id, int *ret_fd)
                 return r == -ENOENT ? -ESTALE : r;
         if (current != id)
                 return -ESTALE;
-        fd = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+        fd = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
         if (fd < 0)
                 return -errno;
         *ret_fd = TAKE_FD(fd);
@@ -232,40 +295,52 @@ int mount_detach(const char *path, uint64_t id, bool lazy)
         return umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) < 0 ? -errno : 0;
 }
 
-static void fs_unrefp(struct libmnt_fs **fs)
+/* "/run/media/ann/my\040disk" */
+static char *unescape(const char *text, size_t length)
 {
-        mnt_unref_fs(*fs);
+        char *path = strndup(text, length), *to = path;
+
+        for (const char *from = path; from && *from; from++)
+                if (from[0] == '\\' && from[1] && from[2] && from[3]) {
+                        *to++ = (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0'));
+                        from += 3;
+                } else {
+                        *to++ = *from;
+                }
+        if (to)
+                *to = 0;
+        return path;
 }
 
-static void update_freep(struct libmnt_update **update)
+int mount_find(uint64_t id, dev_t device, char **ret_path)
 {
-        mnt_free_update(*update);
-}
+        _cleanup_fclose_ FILE *f = fopen(mount_table(), "re");
+        _cleanup_free_ char *line = NULL, *found = NULL;
+        size_t allocated = 0;
+        bool is_it = false;
 
-static int update_utab(const char *target, struct libmnt_fs *fs)
-{
-        _cleanup_(update_freep) struct libmnt_update *update = mnt_new_update();
-        int r;
+        if (!f)
+                return -errno;
+        while (!is_it && getline(&line, &allocated, f) > 0) {
+                unsigned major_number, minor_number;
+                uint64_t line_id;
+                int path = 0;
 
-        if (!update)
-                return -ENOMEM;
-        r = mnt_update_set_fs(update, 0, target, fs);
-        return r == 0 ? mnt_update_table(update, NULL) : r < 0 ? r : 0;
-}
-
-int mount_utab_add(const char *source, const char *path, const char *driver)
-{
-        _cleanup_(fs_unrefp) struct libmnt_fs *fs = mnt_new_fs();
-
-        if (!fs)
-                return -ENOMEM;
-        if (mnt_fs_set_source(fs, source) < 0 || mnt_fs_set_target(fs, path) < 0 || mnt_fs_set_root(fs, "/") < 0 ||
-            mnt_fs_set_fstype(fs, driver) < 0 || mnt_fs_set_options(fs, "uhelper=" MOUNT_UMOUNT_HELPER) < 0)
-                return -ENOMEM;
-        return update_utab(NULL, fs);
-}
-
-int mount_utab_remove(const char *path)
-{
-        return update_utab(path, NULL);
+                if (sscanf(line, "%" SCNu64 " %*u %u:%u %*s %n", &line_id, &major_number, &minor_number, &path) != 3 ||
+                    path == 0)
+                        continue;
+                is_it = id != 0 && line_id == id;
+                if (!is_it && (found || makedev(major_number, minor_number) != device))
+                        continue;
+                free(found);
+                found = unescape(line + path, strcspn(line + path, " "));
+                if (!found)
+                        return -ENOMEM;
+        }
+        if (!is_it && !feof(f))
+                return -EIO;
+        if (!found)
+                return -ENOENT;
+        *ret_path = TAKE_PTR(found);
+        return 0;
 }

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Mounting with the file-descriptor API of Linux 5.2 and later, and libmount's
- * utab, which lets plain umount(8) work for the owner. All of it may block: only
- * to be called in a job's child, unless it says otherwise.
+ * Mounting with the file-descriptor API of Linux 5.2 and later. All of it may
+ * block: only to be called in a job's child, unless it says otherwise.
  */
 #pragma once
 
 #include <sys/types.h>
 
 #include "base/macro.h"
-
-/* umount(8) runs /sbin/umount.loopmount, as the user who calls it, for what has this in utab. */
-#define MOUNT_UMOUNT_HELPER "loopmount"
 
 typedef struct MountOption {
         const char *key;
@@ -34,6 +30,27 @@ typedef struct MountNode {
         const char *path; /* "/dev/loop3": shown as the mount's source */
         dev_t device;
 } MountNode;
+
+/*
+ * From here on all mounts are those of process 1, if this process is in another
+ * mount namespace. Needs CAP_SYS_PTRACE.
+ */
+int mount_stay_outside(void);
+
+/*
+ * What was mounted when our namespace was made has a copy in it. Where mounts are
+ * not shared that one would stay, and keep the device busy, when the mount goes.
+ */
+void mount_drop_copy(const char *path);
+
+/*
+ * In a child that mounts or unmounts: goes to where the mounts are, for good. What
+ * was opened by its path before may be elsewhere.
+ */
+int mount_enter(void);
+
+/* The file in /proc that lists the mounts, and can be polled for changes. */
+const char *mount_table(void);
 
 /*
  * Makes a root directory of its own for the calling process, with nothing in it
@@ -62,10 +79,27 @@ int mount_attach(int mount_fd, int parent_fd, const char *name, uint64_t *ret_id
 int mount_get_id(const char *path, uint64_t *ret_id);
 
 /*
+ * Whether @path is a mount point of anything. Such a folder must not be removed: the
+ * kernel refuses that only for mounts of the caller's own namespace, and takes
+ * others away with it.
+ */
+bool mount_is_anything_at(const char *path);
+
+/*
  * Whether mount @id is at @path, or covered there by another one, or moved away.
  * Reads the whole mount table only if it is not on top. Does not block.
  */
 bool mount_is_there(const char *path, uint64_t id);
+
+/* Whether mount @id is anywhere. Walks no path, and reads the whole mount table. */
+bool mount_is_listed(uint64_t id);
+
+/*
+ * Where mount @id is; else, if it is in another mount namespace, where some mount
+ * of the file system @device is. -ENOENT: nowhere. Reads the whole mount table;
+ * does not block.
+ */
+int mount_find(uint64_t id, dev_t device, char **ret_path);
 
 /* A detached copy of the mount at @path, to be put back with mount_attach() should a later step fail. */
 int mount_clone(const char *path, uint64_t id, int *ret_fd);
@@ -76,7 +110,3 @@ int mount_clone(const char *path, uint64_t id, int *ret_fd);
  * its last user.
  */
 int mount_detach(const char *path, uint64_t id, bool lazy);
-
-/* Writes a line to utab: @source is mounted at @path, and its umount is ours to do. */
-int mount_utab_add(const char *source, const char *path, const char *driver);
-int mount_utab_remove(const char *path);

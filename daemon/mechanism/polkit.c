@@ -4,8 +4,13 @@
  * the bus for the process behind it, and a name is never given out twice, so
  * nobody can slip into another's place while a prompt is open.
  *
- * A prompt may stay open as long as its user likes: the call has no time-out
- * then, and is taken back by its cancellation id when the caller goes away.
+ * A prompt may stay open as long as its user likes: the call has no time-out then.
+ * It is closed by polkitd itself when the caller goes away, or the daemon: it
+ * watches both names. CancelCheckAuthorization would do no more, and do harm: when
+ * the caller's agent dies at the same moment, as it does with Ctrl-C on a
+ * terminal, that second cancellation can stop polkitd for good (seen with polkit
+ * 122 and GLib 2.74, once in some 250 times): one of its threads then sends to the
+ * agent while another waits for that to end, with the lock of the connection held.
  */
 #include "mechanism/polkit.h"
 
@@ -13,42 +18,23 @@
 #define POLKIT_PATH "/org/freedesktop/PolicyKit1/Authority"
 #define POLKIT_INTERFACE "org.freedesktop.PolicyKit1.Authority"
 #define ALLOW_USER_INTERACTION 1U
+#define NOT_TO_BE_CANCELLED ""     /* the cancellation id */
+#define GETTEXT_DOMAIN "loopmount" /* polkitd looks the message up there, in the language of the agent */
 
 struct PolkitCheck {
-        sd_bus *bus;
         sd_bus_slot *slot;
-        uint64_t cancellation_id;
         PolkitDone done;
         void *userdata;
 };
 
-static uint64_t last_cancellation_id;
-
-static PolkitCheck *check_free(PolkitCheck *check)
+PolkitCheck *polkit_abandon(PolkitCheck *check)
 {
-        sd_bus_slot_unref(check->slot);
-        sd_bus_unref(check->bus);
+        if (check)
+                sd_bus_slot_unref(check->slot);
         free(check);
         return NULL;
 }
-DEFINE_CLEANUP(PolkitCheck *, check_free)
-
-static void format_cancellation_id(const PolkitCheck *check, char id[static 32])
-{
-        snprintf(id, 32, "loopmount-%llu", (unsigned long long)check->cancellation_id);
-}
-
-PolkitCheck *polkit_cancel(PolkitCheck *check)
-{
-        char id[32];
-
-        if (!check)
-                return NULL;
-        format_cancellation_id(check, id);
-        (void)sd_bus_call_method_async(check->bus, NULL, POLKIT_NAME, POLKIT_PATH, POLKIT_INTERFACE,
-                                       "CancelCheckAuthorization", NULL, NULL, "s", id);
-        return check_free(check);
-}
+DEFINE_CLEANUP(PolkitCheck *, polkit_abandon)
 
 static int read_verdict(sd_bus_message *reply)
 {
@@ -74,31 +60,35 @@ static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *error)
         int verdict = read_verdict(reply);
 
         (void)error;
-        check_free(check);
+        polkit_abandon(check);
         done(verdict, done_userdata);
         return 0;
 }
 
-static int append_question(sd_bus_message *call, const PolkitQuestion *question, const char *cancellation_id)
+static int append_question(sd_bus_message *call, const PolkitQuestion *question)
 {
         int r = sd_bus_message_append(call, "(sa{sv})s", "system-bus-name", 1, "name", "s", question->sender,
                                       question->action);
 
+        if (r >= 0)
+                r = sd_bus_message_open_container(call, 'a', "{ss}");
         if (r >= 0 && question->detail_name)
-                r = sd_bus_message_append(call, "a{ss}", 1, question->detail_name, question->detail_value);
-        else if (r >= 0)
-                r = sd_bus_message_append(call, "a{ss}", 0);
+                r = sd_bus_message_append(call, "{ss}", question->detail_name, question->detail_value);
+        if (r >= 0 && question->message)
+                r = sd_bus_message_append(call, "{ss}{ss}", "polkit.message", question->message,
+                                          "polkit.gettext_domain", GETTEXT_DOMAIN);
+        if (r >= 0)
+                r = sd_bus_message_close_container(call);
         if (r >= 0)
                 r = sd_bus_message_append(call, "us", question->interactive ? ALLOW_USER_INTERACTION : 0U,
-                                          cancellation_id);
+                                          NOT_TO_BE_CANCELLED);
         return r;
 }
 
 int polkit_check(sd_bus *bus, const PolkitQuestion *question, PolkitDone done, void *userdata, PolkitCheck **ret)
 {
-        _cleanup_(check_freep) PolkitCheck *check = NULL;
+        _cleanup_(polkit_abandonp) PolkitCheck *check = NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
-        char id[32];
         int r;
 
         if (question->uid == 0)
@@ -106,16 +96,13 @@ int polkit_check(sd_bus *bus, const PolkitQuestion *question, PolkitDone done, v
         check = calloc(1, sizeof(*check));
         if (!check)
                 return -ENOMEM;
-        check->bus = sd_bus_ref(bus);
-        check->cancellation_id = ++last_cancellation_id;
         check->done = done;
         check->userdata = userdata;
-        format_cancellation_id(check, id);
 
         r = sd_bus_message_new_method_call(bus, &call, POLKIT_NAME, POLKIT_PATH, POLKIT_INTERFACE,
                                            "CheckAuthorization");
         if (r >= 0)
-                r = append_question(call, question, id);
+                r = append_question(call, question);
         if (r >= 0)
                 r = sd_bus_call_async(bus, &check->slot, call, on_reply, check, question->interactive ? UINT64_MAX : 0);
         if (r < 0)

@@ -17,7 +17,9 @@ typedef struct PolkitQuestion {
         const char *sender; /* unique bus name */
         uid_t uid;          /* the sender's; root may do everything, and is not asked about */
         bool interactive;   /* a password may be asked for: then there is no time limit */
-        /* Shown by the agent: name and value of a detail, which the action's message may use as $(name). */
+        /* What the agent says, in the user's language, marked with N_(); NULL: the message of the action. */
+        const char *message;
+        /* Shown by the agent: name and value of a detail, which the message may use as $(name). */
         const char *detail_name;
         const char *detail_value;
 } PolkitQuestion;
@@ -32,6 +34,8 @@ typedef void (*PolkitDone)(int result, void *userdata);
 /* 1: yes, without asking (root): @done is not called. 0: asked. < 0: could not ask. */
 int polkit_check(sd_bus *bus, const PolkitQuestion *question, PolkitDone done, void *userdata, PolkitCheck **ret);
 
-/* Takes the question back, a prompt on the screen included; the callback will not be called. Gives NULL. */
-PolkitCheck *polkit_cancel(PolkitCheck *check);
-DEFINE_CLEANUP(PolkitCheck *, polkit_cancel)
+/*
+ * The callback will not be called. A prompt stays on the screen for as long as caller
+ * and daemon are on the bus. Gives NULL.
+ */
+PolkitCheck *polkit_abandon(PolkitCheck *check);

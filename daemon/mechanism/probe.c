@@ -60,9 +60,11 @@ static int add_rules(scmp_filter_ctx context)
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(allowed_ioctls); i++)
                 r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                                      SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, allowed_ioctls[i]));
+        /* Memory, no files: what the caller has opened for writing could be written to through them. */
         if (r == 0)
-                r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
-                                     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+                r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
+                                     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
+                                     SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
         /* libblkid from util-linux 2.39 on protects what it has read. */
         if (r == 0)
                 r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
@@ -129,17 +131,42 @@ static int limit_resources(void)
                 r = limit(RLIMIT_CORE, 0);
         if (r == 0)
                 r = limit(RLIMIT_NPROC, 0);
+        if (r == 0)
+                r = limit(RLIMIT_NOFILE, 0); /* no new ones */
         return r;
+}
+
+/*
+ * Into a root directory that has nothing but entries for the descriptors that we
+ * have anyway: glibc's fstat(2) needs a system call that would look at any path.
+ */
+static int leave_file_systems(void)
+{
+        return chroot("/proc/self/fdinfo") < 0 || chdir("/") < 0 ? -errno : 0;
+}
+
+static int become_nobody(void)
+{
+        if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0)
+                return -errno;
+        return 0;
 }
 
 int probe_enter_sandbox(void)
 {
-        int r = limit_resources();
+        int r = 0;
 
+        if (geteuid() == 0) {
+                r = leave_file_systems();
+                if (r >= 0)
+                        r = become_nobody();
+        }
+        if (r >= 0)
+                r = limit_resources();
         if (r < 0)
                 return r;
-        if (geteuid() == 0 &&
-            (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0))
+        /* The journal's, for one; all others a job's child has not. */
+        if (close_range(STDIN_FILENO, STDERR_FILENO, 0) < 0)
                 return -errno;
         /* Another user's process does not die with its parent any more, unless it asks for it again. */
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
@@ -280,6 +307,14 @@ static bool is_extended(int type)
         return type == 0x05 || type == 0x0f || type == 0x85;
 }
 
+/* A GPT's entry that ends before it begins, or is beyond all bytes, is none to the kernel. Sectors of 512 bytes. */
+static bool has_place(blkid_partition partition)
+{
+        blkid_loff_t start = blkid_partition_get_start(partition), size = blkid_partition_get_size(partition);
+
+        return start >= 0 && size > 0 && start <= INT64_MAX / 512 - size;
+}
+
 static void read_partition(blkid_partition partition, ProbeVolume *ret)
 {
         ProbeVolume volume = {
@@ -318,7 +353,7 @@ static int read_table(int fd, uint64_t base, ProbeSummary *summary, ProbeVolume 
         for (int i = 0; i < blkid_partlist_numof_partitions(list); i++) {
                 blkid_partition partition = blkid_partlist_get_partition(list, i);
 
-                if (is_extended(blkid_partition_get_type(partition)) || blkid_partition_get_size(partition) <= 0)
+                if (is_extended(blkid_partition_get_type(partition)) || !has_place(partition))
                         continue;
                 if (summary->n_volumes >= PROBE_VOLUMES_MAX)
                         return -EDQUOT;

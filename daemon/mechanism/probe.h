@@ -61,8 +61,8 @@ int probe_run(const ProbeSpec *spec, void **ret_data, size_t *ret_size);
 
 /*
  * A part of it: gives up everything that a reader of bytes does not need:
- * privileges, further files, memory and time without end, and all system calls
- * but a few. There is no way back.
+ * privileges, all file systems, standard input and output, further files, memory
+ * and time without end, and all system calls but a few. There is no way back.
  */
 int probe_enter_sandbox(void);
 

@@ -5,11 +5,20 @@
  * goes in the order of attachment.
  */
 #include "model/image.h"
+#include "mechanism/fdstore.h"
 #include "mechanism/partition.h"
+#include "mechanism/trigger.h"
+
+typedef struct Owner {
+        uid_t uid;
+        size_t n_images;
+} Owner;
 
 struct Registry {
         Image **images;
         size_t n_images;
+        Owner *owners; /* of at least one image */
+        size_t n_owners;
         RegistryObserver observer;
         void *userdata;
 };
@@ -18,8 +27,10 @@ Volume *volume_new(unsigned number)
 {
         Volume *volume = calloc(1, sizeof(*volume));
 
-        if (volume)
+        if (volume) {
                 volume->number = number;
+                volume->trigger_fd = -1;
+        }
         return volume;
 }
 
@@ -38,6 +49,7 @@ Volume *volume_free(Volume *volume)
         free(volume->name);
         free(volume->obstacle);
         free(volume->mount_point);
+        trigger_close(volume->trigger_fd);
         free(volume);
         return NULL;
 }
@@ -62,6 +74,8 @@ Image *image_free(Image *image)
         free(image->name);
         free(image->backing_file);
         free(image->table);
+        free(image->wished_type);
+        free(image->wished_options);
         safe_close(image->fd);
         free(image);
         return NULL;
@@ -157,6 +171,33 @@ size_t image_count_mounted(const Image *image)
         return n;
 }
 
+bool volume_is_armed(const Volume *volume)
+{
+        return volume->trigger_fd >= 0;
+}
+
+bool volume_is_waiting(const Volume *volume)
+{
+        return volume_is_armed(volume) && volume->mount_point && volume->mount_id == 0;
+}
+
+size_t image_count_usable(const Image *image)
+{
+        Volume *volume;
+        size_t n = 0;
+
+        IMAGE_FOREACH_VOLUME (volume, image)
+                n += volume_is_mounted(volume) || volume_is_waiting(volume);
+        return n;
+}
+
+void volume_disarm(Volume *volume)
+{
+        if (volume_is_armed(volume))
+                fdstore_drop_volume(volume->image->id, volume->number);
+        volume->trigger_fd = trigger_close(volume->trigger_fd);
+}
+
 const char *image_state_to_string(ImageState state)
 {
         static const char *const names[] = {
@@ -187,6 +228,7 @@ Registry *registry_free(Registry *registry)
         for (size_t i = 0; i < registry->n_images; i++)
                 image_free(registry->images[i]);
         free(registry->images);
+        free(registry->owners);
         free(registry);
         return NULL;
 }
@@ -212,14 +254,51 @@ static size_t position_of(const Registry *registry, uint64_t id)
         return low;
 }
 
+static Owner *find_owner(const Registry *registry, uid_t uid)
+{
+        for (size_t i = 0; i < registry->n_owners; i++)
+                if (registry->owners[i].uid == uid)
+                        return &registry->owners[i];
+        return NULL;
+}
+
+static int make_owner(Registry *registry, uid_t uid, Owner **ret)
+{
+        Owner *owner = find_owner(registry, uid), *grown;
+
+        if (!owner) {
+                grown = reallocarray(registry->owners, registry->n_owners + 1, sizeof(Owner));
+                if (!grown)
+                        return -ENOMEM;
+                registry->owners = grown;
+                owner = &grown[registry->n_owners++];
+                *owner = (Owner){ .uid = uid };
+        }
+        *ret = owner;
+        return 0;
+}
+
+/* The last one takes the place of one who has no images any more. */
+static void drop_owner_without_images(Registry *registry, Owner *owner)
+{
+        if (owner->n_images == 0)
+                *owner = registry->owners[--registry->n_owners];
+}
+
 int registry_add(Registry *registry, Image *image)
 {
         size_t position = position_of(registry, image->id);
+        Owner *owner;
         int r;
 
         if (position < registry->n_images && registry->images[position]->id == image->id)
                 return -EEXIST;
+        r = make_owner(registry, image->owner, &owner);
+        if (r < 0)
+                return r;
         r = insert((void ***)&registry->images, &registry->n_images, position, image);
+        owner->n_images += r >= 0;
+        drop_owner_without_images(registry, owner);
         if (r < 0)
                 return r;
         registry_notify(registry, REGISTRY_IMAGE_ADDED, image, NULL);
@@ -228,8 +307,12 @@ int registry_add(Registry *registry, Image *image)
 
 void registry_remove(Registry *registry, Image *image)
 {
+        Owner *owner = find_owner(registry, image->owner);
+
         registry_notify(registry, REGISTRY_IMAGE_REMOVED, image, NULL);
         drop((void **)registry->images, &registry->n_images, image);
+        owner->n_images--;
+        drop_owner_without_images(registry, owner);
         image_free(image);
 }
 
@@ -256,11 +339,19 @@ size_t registry_count(const Registry *registry)
 
 size_t registry_count_of(const Registry *registry, uid_t owner)
 {
-        size_t n = 0;
+        const Owner *found = find_owner(registry, owner);
 
-        for (size_t i = 0; i < registry->n_images; i++)
-                n += registry->images[i]->owner == owner;
-        return n;
+        return found ? found->n_images : 0;
+}
+
+size_t registry_count_owners(const Registry *registry)
+{
+        return registry->n_owners;
+}
+
+uid_t registry_nth_owner(const Registry *registry, size_t n)
+{
+        return registry->owners[n].uid;
 }
 
 Image *registry_nth(const Registry *registry, size_t n)

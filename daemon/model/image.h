@@ -40,7 +40,9 @@ struct Volume {
         char *mount_point; /* NULL: not mounted */
         uint64_t mount_id; /* as statx(2) numbers mounts; 0: mount_point is made, but nothing mounted there yet */
         bool mounted_read_only;
-        bool is_new; /* of a refresh that is under way: not shown yet */
+        int trigger_fd;      /* it is mounted when mount_point is entered (see trigger.h); -1: it is not */
+        uint64_t trigger_id; /* the trigger's mount, below the volume's; 0: there is none */
+        bool is_new;         /* of a refresh that is under way: not shown yet */
 };
 
 struct Image {
@@ -53,12 +55,21 @@ struct Image {
         uint64_t quiet_until; /* uevents up to this sequence number tell nothing new */
         dev_t file_device;
         ino_t file_inode;
+        uint64_t file_mount_id; /* where it was opened, as statx(2) numbers mounts: not given out again while it is
+                                   attached */
         uint64_t offset;
         uint64_t size;
         uint32_t sector_size;
         bool read_only;
         bool direct_io;
         bool auto_detach;
+        bool on_access;            /* its volumes are mounted when they are entered, */
+        uint64_t idle_usec;        /* ... and unmounted when they were not used for so long; 0: never */
+        char *wished_type;         /* ... as this type, NULL: what it is, */
+        char *wished_options;      /* ... with these options */
+        bool session_bound;        /* it goes with the last session of its owner */
+        bool left_behind_told;     /* ... in the journal */
+        uint64_t left_behind_usec; /* CLOCK_MONOTONIC: since when it is in use though he has left; 0: it is not */
         bool partition_scan;
         uid_t owner;
         gid_t owner_gid;
@@ -96,6 +107,16 @@ void volume_node(const Volume *volume, char node[static 32]);
 bool volume_is_mounted(const Volume *volume);
 size_t image_count_mounted(const Image *image);
 
+/* Whether it is mounted when it is entered; and whether it is not mounted now, but would be. */
+bool volume_is_armed(const Volume *volume);
+bool volume_is_waiting(const Volume *volume);
+
+/* Those with a mount point that can be used: mounted or waiting. */
+size_t image_count_usable(const Image *image);
+
+/* Whoever enters it, or waits for it, gets an error; the trigger itself, if it is there still, is only a mount now. */
+void volume_disarm(Volume *volume);
+
 const char *image_state_to_string(ImageState state);
 
 /* ---- The registry ---- */
@@ -125,5 +146,8 @@ Image *registry_find(const Registry *registry, uint64_t id);
 Image *registry_find_by_loop(const Registry *registry, unsigned loop_number);
 size_t registry_count(const Registry *registry);
 size_t registry_count_of(const Registry *registry, uid_t owner);
+/* Those who have images, in no order. */
+size_t registry_count_owners(const Registry *registry);
+uid_t registry_nth_owner(const Registry *registry, size_t n);
 /* NULL behind the last. */
 Image *registry_nth(const Registry *registry, size_t n);

@@ -33,12 +33,18 @@ static const Field image_fields[] = {
         { "DISKSEQ", FIELD_U64, offsetof(Image, diskseq) },
         { "FILE_DEVICE", FIELD_U64, offsetof(Image, file_device) },
         { "FILE_INODE", FIELD_U64, offsetof(Image, file_inode) },
+        { "FILE_MOUNT_ID", FIELD_U64, offsetof(Image, file_mount_id) },
         { "OFFSET", FIELD_U64, offsetof(Image, offset) },
         { "SIZE", FIELD_U64, offsetof(Image, size) },
         { "SECTOR_SIZE", FIELD_U32, offsetof(Image, sector_size) },
         { "READ_ONLY", FIELD_BOOL, offsetof(Image, read_only) },
         { "DIRECT_IO", FIELD_BOOL, offsetof(Image, direct_io) },
         { "AUTO_DETACH", FIELD_BOOL, offsetof(Image, auto_detach) },
+        { "ON_ACCESS", FIELD_BOOL, offsetof(Image, on_access) },
+        { "IDLE", FIELD_U64, offsetof(Image, idle_usec) },
+        { "WISHED_TYPE", FIELD_TEXT, offsetof(Image, wished_type) },
+        { "WISHED_OPTIONS", FIELD_TEXT, offsetof(Image, wished_options) },
+        { "SESSION_BOUND", FIELD_BOOL, offsetof(Image, session_bound) },
         { "PARTITION_SCAN", FIELD_BOOL, offsetof(Image, partition_scan) },
         { "OWNER", FIELD_U32, offsetof(Image, owner) },
         { "OWNER_GID", FIELD_U32, offsetof(Image, owner_gid) },
@@ -67,6 +73,7 @@ static const Field volume_fields[] = {
         { "MOUNT_POINT", FIELD_TEXT, offsetof(Volume, mount_point) },
         { "MOUNT_ID", FIELD_U64, offsetof(Volume, mount_id) },
         { "MOUNTED_READ_ONLY", FIELD_BOOL, offsetof(Volume, mounted_read_only) },
+        { "TRIGGER_ID", FIELD_U64, offsetof(Volume, trigger_id) },
 };
 
 /* ---- Writing ---- */
@@ -151,7 +158,7 @@ void record_remove(uint64_t id)
         char path[96];
 
         snprintf(path, sizeof(path), RUN_IMAGES_DIR "/%" PRIu64, id);
-        (void)unlink(path);
+        (void)TRY_TWICE(unlink(path));
 }
 
 /* ---- Reading ---- */
@@ -277,7 +284,7 @@ int record_read(uint64_t id, Image **ret)
                 return -errno;
         n = getdelim(&text, &allocated, 0, f);
         if (n < 0)
-                return -EBADMSG;
+                return feof(f) ? -EBADMSG : -errno;
         r = record_parse(text, (size_t)n, &image);
         if (r < 0)
                 return r;
@@ -302,7 +309,7 @@ int record_list(uint64_t **ret_ids, size_t *ret_n)
 
         if (!directory)
                 return -errno;
-        while ((entry = readdir(directory))) {
+        for (errno = 0; (entry = readdir(directory)); errno = 0) {
                 uint64_t id, *grown;
 
                 /* Also what a crash between writing and renaming has left. */
@@ -316,6 +323,8 @@ int record_list(uint64_t **ret_ids, size_t *ret_n)
                 ids = grown;
                 ids[n++] = id;
         }
+        if (errno != 0)
+                return -errno;
         *ret_ids = TAKE_PTR(ids);
         *ret_n = n;
         return 0;

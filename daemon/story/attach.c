@@ -9,7 +9,7 @@
  *   plan        it is clear what will be mounted, and with which options
  *   bind        a loop device is bound to the file
  *   partitions  it has a device for each partition
- *   mount       the file systems are mounted
+ *   mount       the file systems are mounted, or wait to be entered
  *   settle      udev has seen the devices, if the caller wants to wait for that
  *   commit      the image is on record and on the bus
  *
@@ -20,14 +20,18 @@
  * Nobody sees the image before the last step. If one fails, undo() takes away
  * what there is: the mounts and the device in a child, then the record.
  */
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
+#include "base/session.h"
 #include "base/text.h"
 #include "mechanism/parcel.h"
 #include "mechanism/probe.h"
 #include "mechanism/settle.h"
 #include "model/record.h"
+#include "story/arming.h"
 #include "story/attach.h"
 #include "story/partitioning.h"
 #include "story/probing.h"
@@ -44,6 +48,7 @@ typedef struct Attach {
         Image *image;  /* ours until it is published */
         bool existing; /* ... or one that was there before */
         Mounting *mounting;
+        Arming *arming;
         Releasing *releasing;
         Settle *settle;
 } Attach;
@@ -119,6 +124,11 @@ static bool is_equal(const Attach *attach, const Image *image)
                image->state == IMAGE_ATTACHED;
 }
 
+static bool is_usable(const Volume *volume)
+{
+        return volume && (volume_is_mounted(volume) || volume_is_waiting(volume));
+}
+
 static int fail_attached_already(Story *story, const Image *image)
 {
         Volume *volume;
@@ -187,6 +197,10 @@ static int fill_image(Attach *attach)
         image->offset = request->offset;
         image->read_only = request->read_only;
         image->partition_scan = request->partition_scan;
+        image->on_access = request->on_access;
+        image->idle_usec = request->on_access ? request->idle_usec : 0;
+        image->session_bound =
+                request->session_bound != 0 && session_is_behind(attach->story.caller.pid, attach->story.owner);
         image->owner = attach->story.owner;
         image->owner_gid = user->gid;
         image->owner_name = strdup(user->name);
@@ -207,21 +221,58 @@ static int plan_existing(Attach *attach)
         if (!missing)
                 return -ENOMEM;
         if ((request->auto_detach >= 0 && request->auto_detach != image->auto_detach) ||
+            (request->session_bound >= 0 && request->session_bound != image->session_bound) ||
             (request->direct_io != LOOP_DIRECT_IO_AUTO &&
-             (request->direct_io == LOOP_DIRECT_IO_YES) != image->direct_io))
+             (request->direct_io == LOOP_DIRECT_IO_YES) != image->direct_io) ||
+            (request->on_access && (!image->on_access || request->idle_usec != image->idle_usec)))
                 return story_fail(story, -EEXIST, "with other options");
         if (!request->mount)
                 return 0;
         for (size_t i = 0; i < request->n_volumes; i++) {
-                const Volume *volume = image_find_volume(image, request->volumes[i]);
-
-                if (!volume || !volume_is_mounted(volume))
+                if (!is_usable(image_find_volume(image, request->volumes[i])))
                         missing[n_missing++] = request->volumes[i];
         }
-        if (n_missing > 0 || (request->n_volumes == 0 && image_count_mounted(image) == 0))
+        if (n_missing > 0 || (request->n_volumes == 0 && image_count_usable(image) == 0))
                 return mounting_plan(story, attach->image, &request->wish, missing, n_missing, &attach->mounting);
         if (request->wish.filesystem_type || request->wish.options)
                 return story_fail(story, -EEXIST, "and mounted with other options");
+        return 0;
+}
+
+/* Each has a descriptor in the daemon, and there are only so many: a user has as many of them as images. */
+static int check_armed_limit(Story *story)
+{
+        const Service *service = story->service;
+        size_t n = mounting_count(attach_of(story)->mounting);
+        const Image *image;
+        Volume *volume;
+
+        for (size_t i = 0; (image = registry_nth(service->registry, i)); i++)
+                if (image->owner == story->owner)
+                        IMAGE_FOREACH_VOLUME (volume, image)
+                                n += volume_is_armed(volume);
+        for (const Story *other = service->stories; other; other = other->next)
+                if (other != story && other->type == story->type && other->owner == story->owner &&
+                    other->step->stage > STAGE_PLAN && attach_of((Story *)other)->request.on_access)
+                        n += mounting_count(attach_of((Story *)other)->mounting);
+        if (story->caller.uid != 0 && n > service->config->max_images_per_user)
+                return story_fail(story, -EDQUOT, "%zu volumes would be mounted on access, more than a user may have",
+                                  n);
+        return 0;
+}
+
+/* What is wished for goes for each mount to come. */
+static int remember_wish(Attach *attach)
+{
+        const MountWish *wish = &attach->request.wish;
+        Image *image = attach->image;
+
+        /* It has to fit into a line of the record. */
+        if (strchr(strempty(wish->options), '\n'))
+                return story_fail(&attach->story, -EPERM, "there is a line break in them");
+        if ((wish->filesystem_type && !(image->wished_type = strdup(wish->filesystem_type))) ||
+            (wish->options && !(image->wished_options = strdup(wish->options))))
+                return -ENOMEM;
         return 0;
 }
 
@@ -240,61 +291,73 @@ static int plan(Story *story)
                 r = fill_image(attach);
         if (r < 0 || !request->mount)
                 return r;
-        return mounting_plan(story, attach->image, &request->wish, request->volumes, request->n_volumes,
-                             &attach->mounting);
+        r = mounting_plan(story, attach->image, &request->wish, request->volumes, request->n_volumes,
+                          &attach->mounting);
+        if (r >= 0 && request->on_access)
+                r = check_armed_limit(story);
+        return r < 0 || !request->on_access ? r : remember_wish(attach);
 }
 
 /* ---- bind ---- */
 
-/* The probe has read hostile bytes before it said which file it was: trust it no further than this. */
-static int check_identity(int fd, const Image *image)
-{
-        struct stat st;
+typedef struct BindOrder {
+        LoopSpec spec; /* but for the file, which comes wrapped up */
+        dev_t file_device;
+        ino_t file_inode;
+} BindOrder;
 
-        if (fstat(fd, &st) < 0)
+typedef struct Binding {
+        LoopDevice device;
+        uint64_t file_mount_id;
+} Binding;
+
+/* The probe has read hostile bytes before it said which file it was: trust it no further than this. */
+static int check_identity(const BindOrder *order, uint64_t *ret_mount_id)
+{
+        struct statx stx;
+
+        if (statx(order->spec.file_fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &stx) < 0)
                 return -errno;
-        return st.st_dev == image->file_device && st.st_ino == image->file_inode ? 0 : -ESTALE;
+        if (makedev(stx.stx_dev_major, stx.stx_dev_minor) != order->file_device || stx.stx_ino != order->file_inode)
+                return -ESTALE;
+        *ret_mount_id = stx.stx_mask & STATX_MNT_ID ? stx.stx_mnt_id : 0;
+        return 0;
 }
 
-static int run_bind(int channel, const void *parameters)
+static int run_bind(int channel, const JobOrder *message)
 {
-        const Attach *attach = parameters;
-        const Image *image = attach->image;
-        LoopSpec spec = {
-                .read_only = image->read_only,
-                .partition_scan = image->partition_scan,
-                .offset = image->offset,
-                .size = attach->request.size,
-                .sector_size = image->sector_size,
-                .direct_io = attach->request.direct_io,
-                .owner = image->owner,
-        };
         _cleanup_close_ int fd = -1;
-        LoopDevice device;
-        int r = parcel_unwrap(attach->request.parcel, &spec.file_fd);
+        Binding binding = { 0 };
+        BindOrder order;
+        int r;
 
+        if (message->size != sizeof(order) || message->n_fds != 1)
+                return -EBADMSG;
+        memcpy(&order, message->data, sizeof(order));
+        r = parcel_unwrap(message->fds[0], &order.spec.file_fd);
         if (r >= 0)
-                r = check_identity(spec.file_fd, image);
+                r = check_identity(&order, &binding.file_mount_id);
         if (r >= 0)
-                r = loop_bind(&spec, &device, &fd);
-        return r < 0 ? r : job_answer(channel, &device, sizeof(device), &fd, 1);
+                r = loop_bind(&order.spec, &binding.device, &fd);
+        return r < 0 ? r : job_answer(channel, &binding, sizeof(binding), &fd, 1);
 }
 
 static int take_device(Attach *attach, JobAnswer *answer)
 {
         Image *image = attach->image;
-        LoopDevice device;
+        Binding binding;
 
-        if (answer->size != sizeof(device) || answer->n_fds != 1)
+        if (answer->size != sizeof(binding) || answer->n_fds != 1)
                 return -EBADMSG;
-        memcpy(&device, answer->data, sizeof(device));
+        memcpy(&binding, answer->data, sizeof(binding));
         image->fd = TAKE_FD(answer->fds[0]);
-        image->id = image->diskseq = device.diskseq;
-        image->loop_number = device.number;
-        image->devnum = device.devnum;
-        image->size = device.size;
-        image->sector_size = device.sector_size;
-        image->direct_io = device.direct_io;
+        image->id = image->diskseq = binding.device.diskseq;
+        image->loop_number = binding.device.number;
+        image->devnum = binding.device.devnum;
+        image->size = binding.device.size;
+        image->sector_size = binding.device.sector_size;
+        image->direct_io = binding.device.direct_io;
+        image->file_mount_id = binding.file_mount_id;
         return record_write(image);
 }
 
@@ -309,10 +372,25 @@ static void on_bound(int error, JobAnswer *answer, void *userdata)
 static int bind_device(Story *story)
 {
         Attach *attach = attach_of(story);
+        const Image *image = attach->image;
+        BindOrder order = {
+                .spec = {
+                        .read_only = image->read_only,
+                        .partition_scan = image->partition_scan,
+                        .offset = image->offset,
+                        .size = attach->request.size,
+                        .sector_size = image->sector_size,
+                        .direct_io = attach->request.direct_io,
+                        .owner = image->owner,
+                },
+                .file_device = image->file_device,
+                .file_inode = image->file_inode,
+        };
         JobSpec spec = {
                 .name = "bind",
-                .function = run_bind,
-                .parameters = attach,
+                .work = run_bind,
+                .order = &order,
+                .order_size = sizeof(order),
                 .fds = { attach->request.parcel },
                 .n_fds = 1,
                 .timeout_usec = story->service->config->job_timeout_usec,
@@ -348,10 +426,20 @@ static void on_mounted(int error, JobAnswer *answer, void *userdata)
         story_resume(story, error < 0 ? error : mounting_apply(attach_of(story)->mounting, answer));
 }
 
+static void on_armed(int error, JobAnswer *answer, void *userdata)
+{
+        Story *story = userdata;
+
+        story->job = NULL;
+        story_resume(story, arming_apply(attach_of(story)->arming, error, answer));
+}
+
 static int mount_volumes(Story *story)
 {
         Attach *attach = attach_of(story);
 
+        if (attach->mounting && attach->image->on_access && !attach->existing)
+                return arming_run(story, attach->image, attach->mounting, on_armed, &attach->arming);
         return attach->mounting ? mounting_run(attach->mounting, on_mounted) : 0;
 }
 
@@ -402,7 +490,7 @@ static int publish(Story *story, Image *image)
         image->state = IMAGE_ATTACHED;
         image->quiet_until = settle_get_seqnum();
         image->attached_at_usec = now_realtime_usec();
-        image->auto_detach = attach_of(story)->request.auto_detach < 0 ? image_count_mounted(image) > 0
+        image->auto_detach = attach_of(story)->request.auto_detach < 0 ? image_count_usable(image) > 0
                                                                        : attach_of(story)->request.auto_detach;
         r = record_write(image);
         return r < 0 ? r : registry_add(story->service->registry, image);
@@ -488,6 +576,7 @@ static void destroy(Story *story)
                 image_free(attach->image);
         }
         mounting_free(attach->mounting);
+        arming_free(attach->arming);
         releasing_free(attach->releasing);
         attach_request_done(&attach->request);
         free(attach);
@@ -542,6 +631,9 @@ int attach_start(Service *service, const Caller *caller, AttachRequest *request,
         attach->story.owner = caller->uid;
         attach->image->name = text_escape(file_name(attach), strlen(file_name(attach)));
         attach->story.subject = attach->image->name;
+        if (!attach->request.read_only)
+                attach->story.message =
+                        N_("Authentication is required to attach the disk image $(image) for reading and writing");
         *ret = &attach->story;
         r = !attach->image->name ? -ENOMEM : story_start(&attach->story, &type, service, caller, done, userdata);
         if (r < 0)

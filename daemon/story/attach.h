@@ -14,7 +14,10 @@ typedef struct AttachRequest {
         bool partition_scan;
         bool mount;
         bool settle;
+        bool on_access;       /* a volume is mounted when it is entered, not before */
+        uint64_t idle_usec;   /* ... and unmounted when it was not used for so long; 0: never */
         int auto_detach;      /* < 0: if something was mounted */
+        int session_bound;    /* < 0: if the caller is in a session */
         uint64_t offset;      /* bytes */
         uint64_t size;        /* bytes; 0: to the end */
         uint32_t sector_size; /* bytes; 0: to be found out */

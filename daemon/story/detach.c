@@ -10,6 +10,9 @@
  *
  * There is nothing to undo: the child has put back what it could not finish. And
  * it goes on when the caller goes away.
+ *
+ * An image that is stuck can be given up. That waits for nobody, not even for an
+ * earlier detach: its child is killed, and may hang on.
  */
 #include "story/detach.h"
 #include "story/releasing.h"
@@ -20,6 +23,7 @@ typedef struct Detach {
         Story story;
         uint64_t image_id; /* looked up again after each wait: somebody else may have been faster */
         uint32_t volume;   /* NO_VOLUME: the whole image */
+        bool force;
         Releasing *releasing;
 } Detach;
 
@@ -40,7 +44,8 @@ static void on_released(int error, JobAnswer *answer, void *userdata)
 
 static bool is_last(const Image *image, const Volume *volume)
 {
-        return image->auto_detach && image_count_mounted(image) == (volume_is_mounted(volume) ? 1 : 0);
+        return image->auto_detach && !volume_is_armed(volume) &&
+               image_count_usable(image) == (volume_is_mounted(volume) ? 1 : 0);
 }
 
 static int release(Story *story)
@@ -54,12 +59,16 @@ static int release(Story *story)
                 return 0;
         if (detach->volume != NO_VOLUME) {
                 volume = image_find_volume(image, detach->volume);
-                if (!volume || !volume->mount_point)
+                if (!volume || !volume->mount_point || (story->caller.sender && volume_is_waiting(volume)))
                         return story_fail(story, -EINVAL, "volume %u of %s is not mounted", detach->volume,
                                           image->name);
         }
         r = releasing_new(story, image, volume, !volume || is_last(image, volume), &detach->releasing);
-        return r < 0 ? r : releasing_run(detach->releasing, on_released);
+        if (r < 0)
+                return r;
+        if (detach->force)
+                releasing_force(detach->releasing);
+        return releasing_run(detach->releasing, on_released);
 }
 
 static void destroy(Story *story)
@@ -75,8 +84,25 @@ static const StoryStep steps[] = {
         {},
 };
 
+static const StoryStep forced_steps[] = {
+        { STAGE_AUTHORISE, story_authorise },
+        { STAGE_LOCK, story_lock_urgently },
+        { STAGE_UNMOUNT, release },
+        {},
+};
+
+static const StoryType forced_type = {
+        .name = "forced-detach",
+        .others_message = N_("Authentication is required to detach the disk image $(image) of another user, "
+                             "even if it is in use and data is lost"),
+        .steps = forced_steps,
+        .destroy = destroy,
+        .outlives_caller = true,
+};
+
 static const StoryType detach_type = {
         .name = "detach",
+        .others_message = N_("Authentication is required to detach the disk image $(image) of another user"),
         .steps = steps,
         .destroy = destroy,
         .outlives_caller = true,
@@ -84,6 +110,7 @@ static const StoryType detach_type = {
 
 static const StoryType unmount_type = {
         .name = "unmount",
+        .others_message = N_("Authentication is required to unmount the disk image $(image) of another user"),
         .steps = steps,
         .destroy = destroy,
         .outlives_caller = true,
@@ -99,6 +126,7 @@ static int start(Service *service, const Caller *caller, const StoryType *type, 
                 return -ENOMEM;
         detach->image_id = image->id;
         detach->volume = volume;
+        detach->force = type == &forced_type;
         detach->story.owner = image->owner;
         detach->story.subject = image->name;
         detach->story.file_device = image->file_device;
@@ -110,10 +138,10 @@ static int start(Service *service, const Caller *caller, const StoryType *type, 
         return r;
 }
 
-int detach_start(Service *service, const Caller *caller, const Image *image, StoryDone done, void *userdata,
+int detach_start(Service *service, const Caller *caller, const Image *image, bool force, StoryDone done, void *userdata,
                  Story **ret)
 {
-        return start(service, caller, &detach_type, image, NO_VOLUME, done, userdata, ret);
+        return start(service, caller, force ? &forced_type : &detach_type, image, NO_VOLUME, done, userdata, ret);
 }
 
 int unmount_start(Service *service, const Caller *caller, const Volume *volume, StoryDone done, void *userdata,
@@ -126,6 +154,7 @@ int unmount_start(Service *service, const Caller *caller, const Volume *volume, 
 
 typedef struct DetachAll {
         Story story;
+        bool force;
         size_t n_pending;
         bool starting;
         Failure first;
@@ -174,7 +203,7 @@ static int release_all(Story *story)
                 if (!image || image->owner != story->owner)
                         continue;
                 all->n_pending++;
-                if (detach_start(story->service, &caller, image, on_one_detached, all, &one) < 0)
+                if (detach_start(story->service, &caller, image, all->force, on_one_detached, all, &one) < 0)
                         all->n_pending--;
         }
         all->starting = false;
@@ -200,7 +229,7 @@ static const StoryType all_type = {
         .outlives_caller = true,
 };
 
-int detach_all_start(Service *service, const Caller *caller, StoryDone done, void *userdata, Story **ret)
+int detach_all_start(Service *service, const Caller *caller, bool force, StoryDone done, void *userdata, Story **ret)
 {
         DetachAll *all = calloc(1, sizeof(*all));
         int r;
@@ -208,6 +237,7 @@ int detach_all_start(Service *service, const Caller *caller, StoryDone done, voi
         if (!all)
                 return -ENOMEM;
         all->story.owner = caller->uid;
+        all->force = force;
         *ret = &all->story;
         r = story_start(&all->story, &all_type, service, caller, done, userdata);
         if (r < 0)

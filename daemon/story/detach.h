@@ -5,11 +5,13 @@
 #include "story/story.h"
 
 /* All as story_start(); *ret: valid until @done was called. */
-int detach_start(Service *service, const Caller *caller, const Image *image, StoryDone done, void *userdata,
+
+/* @force: gives it up, as releasing_force() says. */
+int detach_start(Service *service, const Caller *caller, const Image *image, bool force, StoryDone done, void *userdata,
                  Story **ret);
 
 /* All images of the caller; fails with the first failure, behind the last of them. */
-int detach_all_start(Service *service, const Caller *caller, StoryDone done, void *userdata, Story **ret);
+int detach_all_start(Service *service, const Caller *caller, bool force, StoryDone done, void *userdata, Story **ret);
 
 /* With auto-detach, the image goes with its last mounted volume. */
 int unmount_start(Service *service, const Caller *caller, const Volume *volume, StoryDone done, void *userdata,

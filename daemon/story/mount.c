@@ -113,6 +113,7 @@ static const StoryStep steps[] = {
 
 static const StoryType type = {
         .name = "mount",
+        .others_message = N_("Authentication is required to mount the disk image $(image) of another user"),
         .action = ACTION_MOUNT,
         .steps = steps,
         .undo = undo,

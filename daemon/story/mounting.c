@@ -1,34 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * One child mounts all volumes: a mount takes the kernel less time than a fork.
- * It first makes all the mounts, detached; were it killed then, they would be
- * gone with it. Attaching them is quick, and is undone by the story if the child
- * dies in the middle of it: the record says at which mount points to look.
- */
+/* Planning it, the mount points, the order and its result; what the child does is in mounting-work.c. */
 #include <fcntl.h>
 
+#include "base/flat.h"
+#include "base/text.h"
 #include "mechanism/filesystem.h"
-#include "mechanism/loop.h"
 #include "mechanism/mount-point.h"
 #include "mechanism/mount.h"
-#include "mechanism/partition.h"
 #include "model/record.h"
+#include "story/mounting-work.h"
 #include "story/mounting.h"
 #include "story/user.h"
+
+#define MAKE_TRIES 10U
 
 typedef struct MountItem {
         Volume *volume;
         const FilesystemType *type;
         FilesystemOptions options;
         char *name;
-        char node[32];
+        bool has_folder;
 } MountItem;
-
-typedef struct MountResult {
-        int error;
-        uint64_t mount_id;
-        char message[MOUNT_MESSAGE_SIZE];
-} MountResult;
 
 struct Mounting {
         Story *story;
@@ -96,14 +88,19 @@ static int resolve_options(Mounting *mounting, MountItem *item, const MountWish 
         return r;
 }
 
+static bool is_recognised(const Volume *volume)
+{
+        return *volume->usage && !streq(volume->usage, "ambivalent");
+}
+
 static int resolve_type(Mounting *mounting, MountItem *item, const MountWish *wish)
 {
         Story *story = mounting->story;
         const char *name = wish->filesystem_type ? wish->filesystem_type : item->volume->type;
 
         if (!wish->filesystem_type && *item->volume->obstacle && !streq(item->volume->usage, "filesystem"))
-                return story_fail(story, -EPROTONOSUPPORT, "volume %u cannot be mounted: %s", item->volume->number,
-                                  item->volume->obstacle);
+                return story_fail(story, is_recognised(item->volume) ? -EPROTONOSUPPORT : -ENODATA,
+                                  "volume %u cannot be mounted: %s", item->volume->number, item->volume->obstacle);
         item->type = filesystem_find(name);
         if (!item->type || !config_allows_filesystem(story->service->config, name))
                 return story_fail(story, -EPROTONOSUPPORT, "file systems of the type \"%s\" are not %s here", name,
@@ -141,6 +138,7 @@ static int plan_volume(Mounting *mounting, Volume *volume, const MountWish *wish
         if (volume_is_mounted(volume))
                 return story_fail(mounting->story, -EALREADY, "it is mounted at %s", volume->mount_point);
         item->volume = volume;
+        item->has_folder = volume_is_armed(volume);
         r = resolve_type(mounting, item, wish);
         if (r >= 0)
                 r = resolve_name(mounting, item, wish);
@@ -186,7 +184,7 @@ static int fail_without_volumes(Mounting *mounting)
                         fprintf(f, "%s", volume->obstacle);
                 else
                         fprintf(f, "%svolume %u: %s", ftell(f) > 0 ? "; " : "", volume->number, volume->obstacle);
-                recognised |= *volume->usage && !streq(volume->usage, "ambivalent");
+                recognised |= is_recognised(volume);
         }
         if (mounting->image->n_volumes == 0)
                 fprintf(f, "its partition table (%s) has no partitions", mounting->image->table);
@@ -233,155 +231,141 @@ int mounting_plan(Story *story, Image *image, const MountWish *wish, const uint3
         return 0;
 }
 
-/* ---- The job's child ---- */
+/* ---- What the job's child is told ---- */
 
-static int create(const MountItem *item, char message[static MOUNT_MESSAGE_SIZE], int *ret_fd)
+static void write_item(FlatWriter *writer, const MountItem *item)
 {
-        _cleanup_free_ MountOption *options = calloc(item->options.n_items + 1, sizeof(MountOption));
-        MountSpec spec = {
-                .driver = filesystem_driver(item->type),
-                .source = item->node,
-                .read_only = item->options.read_only,
-                .options = options,
-                .n_options = item->options.n_items,
-                .attributes = item->options.attributes,
+        const Volume *volume = item->volume;
+        const FilesystemOptions *options = &item->options;
+        MountOrderItem order = {
+                .number = volume->number,
+                .devnum = volume->number == 0 ? volume->image->devnum : volume->devnum,
+                .offset = volume->offset,
+                .size = volume->size,
+                .read_only = options->read_only,
+                .attributes = options->attributes,
+                .n_options = options->n_items,
         };
 
-        if (!options)
-                return -ENOMEM;
-        for (size_t i = 0; i < item->options.n_items; i++)
-                options[i] = (MountOption){ item->options.items[i].key, item->options.items[i].value };
-        return mount_create(&spec, ret_fd, message);
+        volume_node(volume, order.node);
+        flat_write(writer, &order, sizeof(order));
+        flat_write_text(writer, filesystem_driver(item->type));
+        flat_write_text(writer, strrchr(volume->mount_point, '/') + 1);
+        for (size_t i = 0; i < options->n_items; i++) {
+                flat_write_text(writer, options->items[i].key);
+                flat_write_text(writer, options->items[i].value);
+        }
 }
 
-static int attach(const Mounting *mounting, const MountItem *item, int mount_fd, uint64_t *ret_id)
+static int write_order(const Mounting *mounting, FlatWriter *writer)
 {
-        const char *name = strrchr(item->volume->mount_point, '/') + 1;
-        int r = mount_attach(mount_fd, mounting->parent_fd, name, ret_id);
+        const Image *image = mounting->image;
+        MountOrder order = { image->loop_number, image->devnum, image->diskseq, mounting->chosen, mounting->n_items };
 
+        flat_write(writer, &order, sizeof(order));
+        flat_write_text(writer, mounting->parent);
+        for (size_t i = 0; i < mounting->n_items; i++)
+                write_item(writer, &mounting->items[i]);
+        return flat_finish(writer);
+}
+
+/* ---- The mount points ---- */
+
+/* Another volume is to have it, though there may be no folder yet. */
+static bool is_reserved(const char *name, const void *userdata)
+{
+        const Mounting *mounting = userdata;
+
+        for (size_t i = 0; i < mounting->n_items; i++) {
+                const char *path = mounting->items[i].volume->mount_point;
+
+                if (path && streq(strrchr(path, '/') + 1, name))
+                        return true;
+        }
+        return false;
+}
+
+/* One that waits to be entered keeps it. */
+static void forget_mount_point(Volume *volume)
+{
+        if (volume_is_armed(volume))
+                return;
+        free(volume->mount_point);
+        volume->mount_point = NULL;
+}
+
+static int choose_mount_point(const Mounting *mounting, Volume *volume, const char *wish)
+{
+        _cleanup_free_ char *name = NULL;
+        int r;
+
+        forget_mount_point(volume);
+        volume->mount_id = 0;
+        r = mount_point_choose(mounting->parent_fd, wish, is_reserved, mounting, &name);
         if (r < 0)
                 return r;
-        /* Without its line in utab the user could not unmount it with plain umount(8); it is still mounted. */
-        (void)mount_utab_add(item->node, item->volume->mount_point, filesystem_driver(item->type));
-        return 0;
+        volume->mount_point = text_printf("%s/%s", mounting->parent, name);
+        return volume->mount_point ? 0 : -ENOMEM;
 }
 
 /*
- * The device may have gone since it was looked at, and its number may be somebody
- * else's by now: it is opened, which keeps it, and compared. -ESTALE.
+ * All names, then the record of them, then the folders: nothing is there that a
+ * restarted daemon would not know of, and however many volumes there are, the
+ * record is written once. *ret_item: where it failed.
  */
-static int pin_device(const Volume *volume, int *ret_fd)
+static int try_mount_points(Mounting *mounting, MountItem **ret_item)
 {
-        const Image *image = volume->image;
+        MountItem *const end = mounting->items + mounting->n_items;
+        int r = 0;
 
-        if (volume->number == 0)
-                return loop_open(image->loop_number, image->devnum, image->diskseq, O_RDONLY, ret_fd);
-        if (volume->devnum == 0)
-                return -ESTALE;
-        return partition_open(image->loop_number, image->diskseq, volume->number, volume->devnum, volume->offset,
-                              volume->size, ret_fd);
-}
-
-/* @pins: the descriptors that keep the devices. */
-static int isolate(const Mounting *mounting, MountResult *results, int *pins, int *ret_root)
-{
-        _cleanup_free_ MountNode *nodes = calloc(mounting->n_items, sizeof(MountNode));
-        size_t n = 0;
-
-        if (!nodes)
-                return -ENOMEM;
-        for (size_t i = 0; i < mounting->n_items; i++) {
-                const Volume *volume = mounting->items[i].volume;
-
-                pins[i] = -1;
-                results[i].error = pin_device(volume, &pins[i]);
-                if (results[i].error >= 0)
-                        nodes[n++] = (MountNode){ mounting->items[i].node,
-                                                  volume->number == 0 ? volume->image->devnum : volume->devnum };
+        for (MountItem *item = mounting->items; item < end && r >= 0; item++) {
+                *ret_item = item;
+                if (!item->has_folder)
+                        r = choose_mount_point(mounting, item->volume, item->name);
         }
-        return mount_isolate(nodes, n, ret_root);
-}
-
-/* True: all of them are made. */
-static bool create_all(const Mounting *mounting, MountResult *results, int *fds)
-{
-        bool all = true;
-
-        for (size_t i = 0; i < mounting->n_items; i++) {
-                fds[i] = -1;
-                if (results[i].error >= 0)
-                        results[i].error = create(&mounting->items[i], results[i].message, &fds[i]);
-                all &= results[i].error >= 0;
+        if (r >= 0)
+                r = record_write(mounting->image);
+        for (MountItem *item = mounting->items; item < end && r >= 0; item++) {
+                *ret_item = item;
+                if (!item->has_folder)
+                        r = mount_point_make(mounting->parent_fd, strrchr(item->volume->mount_point, '/') + 1);
+                item->has_folder = r >= 0;
         }
-        return all;
-}
-
-static int run_mounts(int channel, const void *parameters)
-{
-        const Mounting *mounting = *(Mounting *const *)parameters;
-        _cleanup_free_ MountResult *results = calloc(mounting->n_items, sizeof(MountResult));
-        _cleanup_free_ int *fds = calloc(mounting->n_items, sizeof(int));
-        _cleanup_free_ int *pins = calloc(mounting->n_items, sizeof(int));
-        int root = -1, r;
-        bool all;
-
-        if (!results || !fds || !pins)
-                return -ENOMEM;
-        r = isolate(mounting, results, pins, &root);
-        if (r < 0)
-                return r;
-        all = create_all(mounting, results, fds);
-        r = mount_leave_isolation(root);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < mounting->n_items; i++)
-                if (results[i].error >= 0 && (all || !mounting->chosen))
-                        results[i].error = attach(mounting, &mounting->items[i], fds[i], &results[i].mount_id);
-        /* Whoever hears that it is mounted may unmount it at once. */
-        for (size_t i = 0; i < mounting->n_items; i++) {
-                safe_close(fds[i]);
-                safe_close(pins[i]);
-        }
-        return job_answer(channel, results, mounting->n_items * sizeof(MountResult), NULL, 0);
-}
-
-/* ---- Running it ---- */
-
-typedef struct Announcement {
-        const Mounting *mounting;
-        Volume *volume;
-} Announcement;
-
-static int announce(const char *name, void *userdata)
-{
-        Announcement *announcement = userdata;
-        char *path;
-
-        if (asprintf(&path, "%s/%s", announcement->mounting->parent, name) < 0)
-                return -ENOMEM;
-        free(announcement->volume->mount_point);
-        announcement->volume->mount_point = path;
-        announcement->volume->mount_id = 0;
-        return record_write(announcement->mounting->image);
-}
-
-static int make_mount_point(Mounting *mounting, MountItem *item)
-{
-        Announcement announcement = { mounting, item->volume };
-        _cleanup_free_ char *name = NULL;
-        int r = mount_point_make(mounting->parent_fd, item->name, announce, &announcement, &name);
-
-        if (r < 0) {
-                free(item->volume->mount_point);
-                item->volume->mount_point = NULL;
-                return story_fail(mounting->story, r, "cannot make a folder for \"%s\" in %s", item->name,
-                                  mounting->parent);
-        }
-        volume_node(item->volume, item->node);
-        return 0;
+        return r;
 }
 
 static int make_mount_points(Mounting *mounting)
+{
+        MountItem *item = mounting->items;
+        int r = -EEXIST;
+
+        /* Other programs take names here, too: then there is another one. */
+        for (unsigned i = 0; i < MAKE_TRIES && r == -EEXIST; i++)
+                r = try_mount_points(mounting, &item);
+        if (r >= 0)
+                return 0;
+        for (size_t i = 0; i < mounting->n_items; i++)
+                if (!mounting->items[i].has_folder)
+                        forget_mount_point(mounting->items[i].volume);
+        return story_fail(mounting->story, r, "cannot make a folder for \"%s\" in %s", item->name, mounting->parent);
+}
+
+/* Mount points are where the administrator wants them: what waits to be entered may be where he wanted them before. */
+static int check_old_mount_points(const Mounting *mounting)
+{
+        size_t length = strlen(mounting->parent);
+
+        for (size_t i = 0; i < mounting->n_items; i++) {
+                const MountItem *item = &mounting->items[i];
+                const char *path = item->volume->mount_point;
+
+                if (item->has_folder && (strncmp(path, mounting->parent, length) != 0 || path[length] != '/'))
+                        return story_fail(mounting->story, -ESTALE, "mount points are in %s now", mounting->parent);
+        }
+        return 0;
+}
+
+int mounting_prepare(Mounting *mounting)
 {
         const Config *config = mounting->story->service->config;
         const Image *image = mounting->image;
@@ -389,22 +373,33 @@ static int make_mount_points(Mounting *mounting)
                                       &mounting->parent_fd);
 
         if (r < 0)
-                return story_fail(mounting->story, r, "the folder %s/%s cannot be used", config->root,
-                                  image->owner_name);
-        for (size_t i = 0; i < mounting->n_items && r >= 0; i++)
-                r = make_mount_point(mounting, &mounting->items[i]);
+                story_fail(mounting->story, r, "the folder %s/%s cannot be used", config->root, image->owner_name);
+        else
+                r = check_old_mount_points(mounting);
+        if (r >= 0)
+                r = make_mount_points(mounting);
+        /* It may have been made for this; if there is something in it, it stays. */
+        if (r < 0)
+                (void)TRY_TWICE(mount_point_remove_user(config->root, image->owner_name));
         return r;
 }
 
+/* ---- Running it ---- */
+
 int mounting_run(Mounting *mounting, JobDone done)
 {
-        int r = make_mount_points(mounting);
+        _cleanup_free_ char *order = NULL;
+        FlatWriter writer = { 0 };
+        int r = mounting_prepare(mounting);
+
+        if (r >= 0)
+                r = write_order(mounting, &writer);
+        order = writer.data;
         JobSpec spec = {
                 .name = "mount",
-                .function = run_mounts,
-                .parameters = &mounting,
-                .fds = { mounting->parent_fd },
-                .n_fds = 1,
+                .work = mounting_work,
+                .order = order,
+                .order_size = writer.size,
                 .timeout_usec = mounting->story->service->config->job_timeout_usec,
         };
 
@@ -470,9 +465,9 @@ static void apply_success(MountItem *item, uint64_t mount_id)
 static void apply_failure(MountItem *item, const MountResult *result)
 {
         describe_failure(item, result);
-        (void)mount_point_remove(item->volume->mount_point);
-        free(item->volume->mount_point);
-        item->volume->mount_point = NULL;
+        if (!mount_is_anything_at(item->volume->mount_point))
+                (void)TRY_TWICE(mount_point_remove(item->volume->mount_point));
+        forget_mount_point(item->volume);
 }
 
 /* The kernel's words may quote the image: they are hostile, too. */
@@ -512,6 +507,16 @@ int mounting_apply(Mounting *mounting, const JobAnswer *answer)
         if (failed->volume->number == 0)
                 return story_fail(mounting->story, error, "%s", failed->volume->obstacle);
         return story_fail(mounting->story, error, "volume %u: %s", failed->volume->number, failed->volume->obstacle);
+}
+
+Volume *mounting_nth(const Mounting *mounting, size_t n)
+{
+        return n < mounting->n_items ? mounting->items[n].volume : NULL;
+}
+
+size_t mounting_count(const Mounting *mounting)
+{
+        return mounting ? mounting->n_items : 0;
 }
 
 bool mounting_includes(const Mounting *mounting, const Volume *volume)

@@ -32,6 +32,9 @@ DEFINE_CLEANUP(Mounting *, mounting_free)
 int mounting_plan(Story *story, Image *image, const MountWish *wish, const uint32_t *numbers, size_t n_numbers,
                   Mounting **ret);
 
+/* Makes the mount points; the record tells of each before it is there. */
+int mounting_prepare(Mounting *mounting);
+
 /* Makes the mount points and starts the job; the record tells of each before it is there. */
 int mounting_run(Mounting *mounting, JobDone done);
 
@@ -40,6 +43,10 @@ int mounting_run(Mounting *mounting, JobDone done);
  * not all of what the caller named. The mount points of what failed are gone.
  */
 int mounting_apply(Mounting *mounting, const JobAnswer *answer);
+
+/* Those to mount; NULL behind the last. @mounting may be NULL for their number. */
+Volume *mounting_nth(const Mounting *mounting, size_t n);
+size_t mounting_count(const Mounting *mounting);
 
 /* Whether @volume is one of those to mount. */
 bool mounting_includes(const Mounting *mounting, const Volume *volume);

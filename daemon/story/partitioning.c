@@ -7,11 +7,11 @@
 #include "story/partitioning.h"
 #include "mechanism/partition.h"
 
-typedef struct Parameters {
-        const Image *image;
-        const unsigned *gone;
-        size_t n_gone;
-} Parameters;
+typedef struct PartitionOrder {
+        unsigned loop_number, number;
+        bool gone; /* to be taken away, else to be there */
+        uint64_t offset, size;
+} PartitionOrder;
 
 typedef struct PartitionResult {
         unsigned number;
@@ -19,26 +19,27 @@ typedef struct PartitionResult {
         dev_t devnum;
 } PartitionResult;
 
-static int run_partitions(int channel, const void *userdata)
+static int run_partitions(int channel, const JobOrder *message)
 {
-        const Parameters *parameters = userdata;
-        const Image *image = parameters->image;
-        _cleanup_free_ PartitionResult *results = calloc(image->n_volumes + 1, sizeof(*results));
-        size_t n = 0;
-        Volume *volume;
+        size_t n_orders = message->size / sizeof(PartitionOrder), n = 0;
+        _cleanup_free_ PartitionResult *results = calloc(n_orders + 1, sizeof(*results));
 
         if (!results)
                 return -ENOMEM;
-        for (size_t i = 0; i < parameters->n_gone; i++)
-                (void)partition_remove(image->fd, parameters->gone[i]);
-        IMAGE_FOREACH_VOLUME (volume, image) {
+        if (message->n_fds != 1)
+                return -EBADMSG;
+        for (size_t i = 0; i < n_orders; i++) {
                 PartitionResult *result = &results[n];
+                PartitionOrder order;
 
-                if (volume->number == 0)
+                memcpy(&order, (const char *)message->data + i * sizeof(order), sizeof(order));
+                if (order.gone) {
+                        (void)partition_remove(message->fds[0], order.number);
                         continue;
-                result->number = volume->number;
-                result->error = partition_ensure(image->fd, image->loop_number, volume->number, volume->offset,
-                                                 volume->size, &result->devnum);
+                }
+                result->number = order.number;
+                result->error = partition_ensure(message->fds[0], order.loop_number, order.number, order.offset,
+                                                 order.size, &result->devnum);
                 n++;
         }
         return job_answer(channel, results, n * sizeof(*results), NULL, 0);
@@ -46,21 +47,29 @@ static int run_partitions(int channel, const void *userdata)
 
 int partitioning_run(Story *story, const Image *image, const unsigned *gone, size_t n_gone, JobDone done)
 {
-        Parameters parameters = { .image = image, .gone = gone, .n_gone = n_gone };
+        _cleanup_free_ PartitionOrder *orders = calloc(image->n_volumes + n_gone + 1, sizeof(*orders));
+        size_t n = 0;
+        Volume *volume;
+
+        if (!orders)
+                return -ENOMEM;
+        for (size_t i = 0; i < n_gone; i++)
+                orders[n++] = (PartitionOrder){ image->loop_number, gone[i], true, 0, 0 };
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume->number > 0)
+                        orders[n++] = (PartitionOrder){ image->loop_number, volume->number, false, volume->offset,
+                                                        volume->size };
         JobSpec spec = {
                 .name = "partitions",
-                .function = run_partitions,
-                .parameters = &parameters,
+                .work = run_partitions,
+                .order = orders,
+                .order_size = n * sizeof(*orders),
                 .fds = { image->fd },
                 .n_fds = 1,
                 .timeout_usec = story->service->config->job_timeout_usec,
         };
-        bool needed = n_gone > 0;
-        Volume *volume;
 
-        IMAGE_FOREACH_VOLUME (volume, image)
-                needed |= volume->number > 0;
-        return needed ? story_run_job(story, &spec, done) : 0;
+        return n > 0 ? story_run_job(story, &spec, done) : 0;
 }
 
 static int set_obstacle(Volume *volume, int error)

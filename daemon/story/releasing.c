@@ -1,75 +1,36 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * The child that unmounts and releases.
- *
- * Before the first of several volumes is unmounted, a detached copy of each is
- * made. If one turns out to be in use, the copies of those that are unmounted
- * already are put back: nobody finds half of an image gone. Only when all are
- * unmounted are the copies closed, which is when the file systems write back.
- *
- * A rollback may find somebody inside of a mount that was never announced: it is
- * taken from the tree all the same, and the device goes when that one leaves it.
- *
- * The daemon's descriptor of the loop device moves into the child, because the
- * last close of it writes back too. It comes back if the device is not released.
- */
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/socket.h>
-
-#include "base/text.h"
+/* The order to unmount and release, and its result; what the child does is in releasing-work.c. */
+#include "story/releasing.h"
+#include "base/flat.h"
 #include "mechanism/fdstore.h"
-#include "mechanism/holders.h"
 #include "mechanism/loop.h"
 #include "mechanism/mount-point.h"
 #include "mechanism/mount.h"
 #include "model/record.h"
-#include "story/releasing.h"
+#include "story/releasing-work.h"
 
 /* How long a device may be held by those who look at it only for a moment, as udev does. */
 #define RELEASE_GRACE_USEC (3 * USEC_PER_SEC)
+/* At shutdown all services are being stopped at the same time: those that use it get the time to end. */
+#define SHUTDOWN_GRACE_USEC (20 * USEC_PER_SEC)
 /* Writing back what was written to an image takes as long as it takes; a kernel that hangs takes longer. */
 #define WRITE_BACK_FACTOR 10U
-#define UNMOUNT_TRIES 6U
-#define UNMOUNT_PAUSE_MSEC 20
-#define HOLDERS_MAX 64U
-#define HOLDERS_TIMEOUT_MSEC 2000
-#define DETAIL_SIZE 1024U
-
-typedef struct ReleaseItem {
-        Volume *volume;
-        uint64_t mount_id; /* 0: whatever is there, of a mount that was not finished */
-        bool unmounted;    /* in the child */
-        int clone;         /* in the child */
-} ReleaseItem;
 
 struct Releasing {
         Story *story;
         Image *image;
         bool release;
-        bool rollback;
-        ReleaseItem *items;
-        size_t n_items;
+        bool lazy;   /* what is busy is taken from the tree all the same */
+        bool forced; /* ... and nobody waits for its end */
+        Volume **volumes;
+        size_t n_volumes;
 };
-
-typedef struct ReleaseAnswer {
-        int error;
-        Stage stage;
-        char detail[DETAIL_SIZE];
-        /* Behind it: a ReleaseResult for each item. */
-} ReleaseAnswer;
-
-typedef struct ReleaseResult {
-        bool unmounted;
-        uint64_t mount_id; /* may be another one than before, of a mount that was put back */
-} ReleaseResult;
 
 Releasing *releasing_free(Releasing *releasing)
 {
         if (!releasing)
                 return NULL;
-        free(releasing->items);
+        free(releasing->volumes);
         free(releasing);
         return NULL;
 }
@@ -84,238 +45,69 @@ int releasing_new(Story *story, Image *image, Volume *only, bool release, Releas
         releasing->story = story;
         releasing->image = image;
         releasing->release = release;
-        releasing->rollback = story->undoing || image->state == IMAGE_ATTACHING;
-        releasing->items = calloc(image->n_volumes + 1, sizeof(ReleaseItem));
-        if (!releasing->items)
+        releasing->lazy = story->undoing || image->state == IMAGE_ATTACHING || story->service->shutdown;
+        releasing->volumes = calloc(image->n_volumes + 1, sizeof(Volume *));
+        if (!releasing->volumes)
                 return -ENOMEM;
         IMAGE_FOREACH_VOLUME (volume, image)
                 if (volume->mount_point && (release || !only || only == volume))
-                        releasing->items[releasing->n_items++] =
-                                (ReleaseItem){ .volume = volume, .mount_id = volume->mount_id, .clone = -1 };
+                        releasing->volumes[releasing->n_volumes++] = volume;
         *ret = TAKE_PTR(releasing);
         return 0;
 }
 
 void releasing_keep(Releasing *releasing, const Volume *volume)
 {
-        for (size_t i = 0; i < releasing->n_items; i++)
-                if (releasing->items[i].volume == volume) {
-                        releasing->items[i] = releasing->items[--releasing->n_items];
+        for (size_t i = 0; i < releasing->n_volumes; i++)
+                if (releasing->volumes[i] == volume) {
+                        releasing->volumes[i] = releasing->volumes[--releasing->n_volumes];
                         return;
                 }
 }
 
-/* ---- The job's child: unmounting ---- */
-
-static int clone_mount(ReleaseItem *item)
+void releasing_force(Releasing *releasing)
 {
-        int r = 0;
-
-        if (item->mount_id == 0)
-                r = mount_get_id(item->volume->mount_point, &item->mount_id);
-        if (r >= 0)
-                r = mount_clone(item->volume->mount_point, item->mount_id, &item->clone);
-        if (r == -ESTALE && mount_is_there(item->volume->mount_point, item->mount_id))
-                return -EBUSY; /* something else is mounted on top of it */
-        /* Somebody else has unmounted it: as good as done. */
-        if (r == -ESTALE || r == -ENOENT) {
-                item->unmounted = true;
-                return 0;
-        }
-        return r;
+        releasing->lazy = releasing->forced = true;
 }
 
-static int put_back(ReleaseItem *item)
-{
-        _cleanup_free_ char *parent = strdup(item->volume->mount_point);
-        _cleanup_close_ int parent_fd = -1;
-        char *name = parent ? strrchr(parent, '/') : NULL;
+/* ---- What the job's child is told ---- */
 
-        if (!name)
-                return -ENOMEM;
-        *name++ = 0;
-        parent_fd = open(parent, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (parent_fd < 0)
-                return -errno;
-        return mount_attach(item->clone, parent_fd, name, &item->mount_id);
-}
-
-static void put_all_back(Releasing *releasing)
-{
-        for (size_t i = 0; i < releasing->n_items; i++) {
-                ReleaseItem *item = &releasing->items[i];
-
-                if (item->unmounted && item->clone >= 0 && put_back(item) >= 0)
-                        item->unmounted = false;
-        }
-}
-
-/* Somebody who is just about to leave, or looks at it for a moment, does not make a detach fail. */
-static int unmount_patiently(const Releasing *releasing, const ReleaseItem *item)
-{
-        int r = -EBUSY;
-
-        for (unsigned i = 0; r == -EBUSY && i < UNMOUNT_TRIES; i++) {
-                if (i > 0)
-                        (void)poll(NULL, 0, UNMOUNT_PAUSE_MSEC);
-                r = mount_detach(item->volume->mount_point, item->mount_id, releasing->rollback);
-        }
-        return r;
-}
-
-static int unmount_all(Releasing *releasing, size_t *ret_failed)
-{
-        for (size_t i = 0; i < releasing->n_items; i++) {
-                ReleaseItem *item = &releasing->items[i];
-                int r = clone_mount(item);
-
-                if (r >= 0 && !item->unmounted)
-                        r = unmount_patiently(releasing, item);
-                if (r < 0 && r != -ESTALE) {
-                        *ret_failed = i;
-                        return r;
-                }
-                item->unmounted = true;
-        }
-        return 0;
-}
-
-/* The file systems write back here. */
-static void drop_clones(Releasing *releasing)
-{
-        for (size_t i = 0; i < releasing->n_items; i++) {
-                ReleaseItem *item = &releasing->items[i];
-
-                item->clone = safe_close(item->clone);
-                if (item->unmounted)
-                        (void)mount_utab_remove(item->volume->mount_point);
-        }
-}
-
-/* ---- The job's child: who holds it? ---- */
-
-static char *find_holders(const Releasing *releasing, uint64_t mount_id)
+static int write_order(const Releasing *releasing, FlatWriter *writer)
 {
         const Image *image = releasing->image;
-        _cleanup_free_ dev_t *devices = calloc(image->n_volumes + 1, sizeof(dev_t));
-        _cleanup_free_ Holder *holders = NULL;
-        size_t n_holders = 0, n_devices = 0;
+        ReleaseOrder order = {
+                .loop_number = image->loop_number,
+                .devnum = image->devnum,
+                .diskseq = image->diskseq,
+                .read_only = image->read_only,
+                .release = releasing->release,
+                .lazy = releasing->lazy,
+                .forced = releasing->forced,
+                .on_access = image->on_access,
+                .grace_usec = releasing->story->service->shutdown ? SHUTDOWN_GRACE_USEC : RELEASE_GRACE_USEC,
+                .caller = releasing->story->caller.uid,
+                .n_items = releasing->n_volumes,
+                .n_devices = image->n_volumes,
+        };
         Volume *volume;
 
-        if (!devices)
-                return NULL;
-        if (mount_id == 0) {
-                devices[n_devices++] = image->devnum;
-                IMAGE_FOREACH_VOLUME (volume, image)
-                        if (volume->devnum != 0)
-                                devices[n_devices++] = volume->devnum;
+        flat_write(writer, &order, sizeof(order));
+        for (size_t i = 0; i < releasing->n_volumes; i++) {
+                const Volume *each = releasing->volumes[i];
+                ReleaseOrderItem item = { .mount_id = each->mount_id,
+                                          .read_only = each->mounted_read_only,
+                                          .armed = volume_is_armed(each),
+                                          .trigger_id = each->trigger_id };
+
+                flat_write(writer, &item, sizeof(item));
+                flat_write_text(writer, each->mount_point);
         }
-        if (holders_find(&mount_id, mount_id ? 1 : 0, devices, n_devices, HOLDERS_MAX, &holders, &n_holders) < 0 ||
-            n_holders == 0)
-                return NULL;
-        return holders_describe(holders, n_holders, releasing->story->caller.uid);
+        IMAGE_FOREACH_VOLUME (volume, image)
+                flat_write(writer, &volume->devnum, sizeof(volume->devnum));
+        return flat_finish(writer);
 }
 
-/* Another process of ours looks for them: one that is looked at may make it hang, and the answer has to go out. */
-static ssize_t ask_for_holders(const Releasing *releasing, uint64_t mount_id, char *text, size_t size)
-{
-        struct pollfd pollfd = { .events = POLLIN };
-        int ends[2];
-        ssize_t n = 0;
-        pid_t pid;
-
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-                return 0;
-        pid = fork();
-        if (pid == 0) {
-                _cleanup_free_ char *who = find_holders(releasing, mount_id);
-
-                (void)send(ends[1], strempty(who), who ? strlen(who) : 0, MSG_NOSIGNAL);
-                _exit(EXIT_SUCCESS);
-        }
-        safe_close(ends[1]);
-        pollfd.fd = ends[0];
-        if (pid > 0 && poll(&pollfd, 1, HOLDERS_TIMEOUT_MSEC) > 0)
-                n = recv(ends[0], text, size - 1, 0);
-        if (pid > 0)
-                (void)kill(pid, SIGKILL);
-        safe_close(ends[0]);
-        n = MAX(n, 0);
-        text[n] = 0;
-        return n;
-}
-
-static void describe_holders(const Releasing *releasing, uint64_t mount_id, ReleaseAnswer *answer)
-{
-        char who[DETAIL_SIZE / 2];
-
-        if (ask_for_holders(releasing, mount_id, who, sizeof(who)) > 0)
-                snprintf(answer->detail, sizeof(answer->detail), "it is in use by %s", who);
-        else if (mount_id == 0)
-                snprintf(answer->detail, sizeof(answer->detail),
-                         "the device is in use: by the kernel, by a mount elsewhere or in another mount namespace");
-        else
-                snprintf(answer->detail, sizeof(answer->detail),
-                         "something is mounted below it, or the kernel uses it");
-}
-
-/* ---- The job's child: the whole ---- */
-
-static int release_device(const Releasing *releasing, int fd)
-{
-        const Image *image = releasing->image;
-
-        if (fd < 0) {
-                int r = loop_open(image->loop_number, image->devnum, image->diskseq, O_RDONLY, &fd);
-
-                if (r < 0)
-                        return r == -ESTALE ? 0 : r;
-        }
-        return loop_release(fd, image->loop_number, image->diskseq, RELEASE_GRACE_USEC);
-}
-
-static int send_answer(int channel, const Releasing *releasing, const ReleaseAnswer *answer, int fd)
-{
-        size_t size = sizeof(*answer) + releasing->n_items * sizeof(ReleaseResult);
-        _cleanup_free_ char *data = calloc(1, size);
-        ReleaseResult *results;
-
-        if (!data)
-                return -ENOMEM;
-        memcpy(data, answer, sizeof(*answer));
-        results = (ReleaseResult *)(data + sizeof(*answer));
-        for (size_t i = 0; i < releasing->n_items; i++)
-                results[i] = (ReleaseResult){ releasing->items[i].unmounted, releasing->items[i].mount_id };
-        return job_answer(channel, data, size, &fd, fd >= 0 ? 1 : 0);
-}
-
-static int run_release(int channel, const void *parameters)
-{
-        Releasing *releasing = *(Releasing *const *)parameters;
-        int fd = releasing->image->fd;
-        ReleaseAnswer answer = { .stage = STAGE_UNMOUNT };
-        size_t failed = 0;
-
-        /* What is taken over from an earlier daemon and was mounted would go with its last mount. */
-        if (!releasing->release && fd < 0)
-                (void)loop_open(releasing->image->loop_number, releasing->image->devnum, releasing->image->diskseq,
-                                O_RDONLY, &fd);
-        answer.error = unmount_all(releasing, &failed);
-        if (answer.error < 0) {
-                put_all_back(releasing);
-                if (answer.error == -EBUSY)
-                        describe_holders(releasing, releasing->items[failed].mount_id, &answer);
-        }
-        drop_clones(releasing);
-        if (answer.error >= 0 && releasing->release) {
-                answer.stage = STAGE_RELEASE;
-                answer.error = release_device(releasing, fd);
-                fd = -1;
-                if (answer.error == -EBUSY)
-                        describe_holders(releasing, 0, &answer);
-        }
-        return send_answer(channel, releasing, &answer, fd);
-}
+/* ---- Starting it ---- */
 
 /* A daemon that starts after a crash in the middle of this finishes it. */
 static void note_release(Image *image)
@@ -333,17 +125,13 @@ int releasing_run(Releasing *releasing, JobDone done)
 {
         Image *image = releasing->image;
         uint64_t timeout_usec = releasing->story->service->config->job_timeout_usec;
-        JobSpec spec = {
-                .name = "release",
-                .function = run_release,
-                .parameters = &releasing,
-                .fds = { image->fd },
-                .n_fds = image->fd >= 0,
-                .n_given = image->fd >= 0,
-                .timeout_usec = image->read_only ? timeout_usec : timeout_usec * WRITE_BACK_FACTOR,
-        };
-        int r;
+        _cleanup_free_ char *order = NULL;
+        FlatWriter writer = { 0 };
+        int r = write_order(releasing, &writer);
 
+        order = writer.data;
+        if (r < 0)
+                return r;
         /* The service manager's copy would keep the device open. */
         if (releasing->release && image->stored) {
                 fdstore_drop(image->id);
@@ -351,6 +139,16 @@ int releasing_run(Releasing *releasing, JobDone done)
         }
         if (releasing->release)
                 note_release(image);
+        JobSpec spec = {
+                .name = "release",
+                .work = releasing_work,
+                .order = order,
+                .order_size = writer.size,
+                .fds = { image->fd },
+                .n_fds = image->fd >= 0,
+                .n_given = image->fd >= 0,
+                .timeout_usec = image->read_only ? timeout_usec : timeout_usec * WRITE_BACK_FACTOR,
+        };
         r = story_run_job(releasing->story, &spec, done);
         if (r > 0)
                 image->fd = -1;
@@ -359,12 +157,20 @@ int releasing_run(Releasing *releasing, JobDone done)
 
 /* ---- The result, in the daemon ---- */
 
+/* What waits to be entered keeps its mount point. */
 static void forget_mount(Volume *volume)
 {
-        (void)mount_point_remove(volume->mount_point);
+        volume->mount_id = 0;
+        if (volume_is_armed(volume))
+                return;
+        if (!mount_is_anything_at(volume->mount_point)) {
+                /* An earlier daemon's trigger, which could not be looked at before (see adopt.c). */
+                if (volume->image->on_access)
+                        mount_drop_copy(volume->mount_point);
+                (void)TRY_TWICE(mount_point_remove(volume->mount_point));
+        }
         free(volume->mount_point);
         volume->mount_point = NULL;
-        volume->mount_id = 0;
 }
 
 /* All of an image that is gone: mount points, marker, record, registry. */
@@ -372,11 +178,13 @@ static void forget(Service *service, Image *image)
 {
         Volume *volume;
 
-        IMAGE_FOREACH_VOLUME (volume, image)
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                volume_disarm(volume);
                 if (volume->mount_point)
                         forget_mount(volume);
+        }
         if (image->state == IMAGE_ATTACHING)
-                (void)mount_point_remove_user(service->config->root, image->owner_name);
+                (void)TRY_TWICE(mount_point_remove_user(service->config->root, image->owner_name));
         loop_forget(image->loop_number);
         record_remove(image->id);
         if (registry_find(service->registry, image->id) == image)
@@ -389,8 +197,8 @@ static void apply_results(Releasing *releasing, const char *results)
 {
         Registry *registry = releasing->story->service->registry;
 
-        for (size_t i = 0; i < releasing->n_items; i++) {
-                Volume *volume = releasing->items[i].volume;
+        for (size_t i = 0; i < releasing->n_volumes; i++) {
+                Volume *volume = releasing->volumes[i];
                 ReleaseResult result;
 
                 memcpy(&result, results + i * sizeof(result), sizeof(result));
@@ -398,10 +206,20 @@ static void apply_results(Releasing *releasing, const char *results)
                         volume->mount_id = result.mount_id;
                         continue;
                 }
+                if (result.disarmed) {
+                        volume_disarm(volume);
+                        volume->trigger_id = 0;
+                }
                 forget_mount(volume);
                 if (registry_find(registry, releasing->image->id) == releasing->image)
                         registry_notify(registry, REGISTRY_VOLUME_CHANGED, releasing->image, volume);
         }
+}
+
+/* Released, and not gone: somebody still has it, or the kernel does not come back. */
+static ImageState state_of_remains(const ReleaseAnswer *result)
+{
+        return result->error == -ETIMEDOUT ? IMAGE_STUCK : IMAGE_DETACHING;
 }
 
 static void set_state(Releasing *releasing, ImageState state)
@@ -421,7 +239,7 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
         ReleaseAnswer result;
 
         *ret_gone = false;
-        if (error >= 0 && answer->size != sizeof(result) + releasing->n_items * sizeof(ReleaseResult))
+        if (error >= 0 && answer->size != sizeof(result) + releasing->n_volumes * sizeof(ReleaseResult))
                 error = -EBADMSG;
         if (error < 0) {
                 set_state(releasing, IMAGE_STUCK);
@@ -436,12 +254,14 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
                 answer->fds[0] = -1;
         }
         apply_results(releasing, (const char *)answer->data + sizeof(result));
+        if (result.write_back < 0 && result.error >= 0)
+                failure_set(failure, STAGE_WRITE_BACK, result.write_back, NULL);
         if (result.error >= 0 && releasing->release) {
                 forget(releasing->story->service, image);
                 *ret_gone = true;
-                return 0;
+                return result.write_back;
         }
-        set_state(releasing, result.stage == STAGE_RELEASE ? IMAGE_DETACHING : IMAGE_ATTACHED);
+        set_state(releasing, result.stage == STAGE_RELEASE ? state_of_remains(&result) : IMAGE_ATTACHED);
         /* Gone since the child looked last: the event that tells of it may be over. */
         if (result.stage == STAGE_RELEASE && loop_is_gone(image->loop_number, image->diskseq)) {
                 forget(releasing->story->service, image);
@@ -449,7 +269,9 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
                 return 0;
         }
         (void)record_write(image);
+        if (releasing->forced && result.stage == STAGE_RELEASE)
+                return 0;
         if (result.error < 0)
                 failure_set(failure, result.stage, result.error, result.detail[0] ? "%s" : NULL, result.detail);
-        return result.error;
+        return result.error < 0 ? result.error : result.write_back;
 }

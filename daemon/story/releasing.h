@@ -22,6 +22,12 @@ int releasing_new(Story *story, Image *image, Volume *only, bool release, Releas
 /* Leaves @volume mounted. */
 void releasing_keep(Releasing *releasing, const Volume *volume);
 
+/*
+ * Gives it up: what is busy is unmounted lazily, the device goes when the last one
+ * closes it, and the job answers in seconds whether the kernel does or not.
+ */
+void releasing_force(Releasing *releasing);
+
 /* Starts the job. */
 int releasing_run(Releasing *releasing, JobDone done);
 
@@ -30,6 +36,8 @@ int releasing_run(Releasing *releasing, JobDone done);
  * image itself, which is freed then: *ret_gone. @error and @answer: as the job
  * gave them. On failure: the stage and the words for the caller are in @failure,
  * and what was mounted is.
- * -EBUSY: @failure says by whom.
+ * -EBUSY: @failure says by whom. STAGE_WRITE_BACK: all is unmounted, and gone if it
+ * was to go, but not all is in the file. What was given up is no failure while it is
+ * still there: its state is detaching or stuck.
  */
 int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure *failure, bool *ret_gone);

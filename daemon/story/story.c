@@ -14,16 +14,26 @@
 
 #include "story/story.h"
 
+/*
+ * How many questions polkit may be asked at a time: the bus lets a connection wait
+ * for 128 answers (max_replies_per_connection), and somebody may have to type a
+ * password for each. What is above waits.
+ */
+#define CHECKS_MAX 112U
+#define CHECKS_PER_USER_MAX 16U
+
 static void advance(Story *story);
+static void ask_next(Service *service);
 
 const char *stage_to_string(Stage stage)
 {
         static const char *const names[STAGE_MAX_] = {
-                [STAGE_REQUEST] = "request", [STAGE_LIMITS] = "limits",   [STAGE_AUTHORISE] = "authorise",
-                [STAGE_USER] = "user",       [STAGE_PROBE] = "probe",     [STAGE_LOCK] = "lock",
-                [STAGE_PLAN] = "plan",       [STAGE_BIND] = "bind",       [STAGE_PARTITIONS] = "partitions",
-                [STAGE_MOUNT] = "mount",     [STAGE_SETTLE] = "settle",   [STAGE_COMMIT] = "commit",
-                [STAGE_UNMOUNT] = "unmount", [STAGE_RELEASE] = "release", [STAGE_CAPACITY] = "capacity",
+                [STAGE_REQUEST] = "request",   [STAGE_LIMITS] = "limits",   [STAGE_AUTHORISE] = "authorise",
+                [STAGE_USER] = "user",         [STAGE_PROBE] = "probe",     [STAGE_LOCK] = "lock",
+                [STAGE_PLAN] = "plan",         [STAGE_BIND] = "bind",       [STAGE_PARTITIONS] = "partitions",
+                [STAGE_MOUNT] = "mount",       [STAGE_SETTLE] = "settle",   [STAGE_COMMIT] = "commit",
+                [STAGE_UNMOUNT] = "unmount",   [STAGE_RELEASE] = "release", [STAGE_WRITE_BACK] = "write-back",
+                [STAGE_CAPACITY] = "capacity",
         };
 
         return names[stage];
@@ -80,17 +90,30 @@ static void unlink_story(Story *story)
                 }
 }
 
+static bool is_about(const Story *story, dev_t device, ino_t inode)
+{
+        return story->file_device == device && story->file_inode == inode;
+}
+
+/* The oldest, but an urgent one first. */
 static void wake_waiting(Service *service, dev_t device, ino_t inode)
 {
-        Story *oldest = NULL;
+        Story *next = NULL;
 
         for (Story *story = service->stories; story; story = story->next)
-                if (story->lock == LOCK_WAITING && story->file_device == device && story->file_inode == inode)
-                        oldest = story;
-        if (!oldest)
+                if (story->lock == LOCK_WAITING && is_about(story, device, inode) &&
+                    (!next || story->urgent || !next->urgent))
+                        next = story;
+        if (!next)
                 return;
-        oldest->lock = LOCK_NONE;
-        advance(oldest);
+        next->lock = LOCK_NONE;
+        advance(next);
+}
+
+static void free_texts(Story *story)
+{
+        free(story->sender);
+        free(story->own_subject);
 }
 
 static void finish(Story *story)
@@ -104,10 +127,11 @@ static void finish(Story *story)
         if (story->done)
                 story->done(story, story->failure.error < 0 ? &story->failure : NULL, story->userdata);
         failure_done(&story->failure);
-        free(story->sender);
+        free_texts(story);
         story->type->destroy(story);
         if (held)
                 wake_waiting(service, device, inode);
+        ask_next(service);
         service->on_story_ended(service->userdata);
 }
 
@@ -121,19 +145,28 @@ static unsigned count_of(const Service *service, uid_t uid)
         return n;
 }
 
+bool story_would_exceed_limit(const Service *service, const Caller *caller)
+{
+        return caller->sender && caller->uid != 0 &&
+               count_of(service, caller->uid) >= service->config->max_requests_per_user;
+}
+
 int story_start(Story *story, const StoryType *type, Service *service, const Caller *caller, StoryDone done,
                 void *userdata)
 {
         if (type->steps[0].run != story_authorise)
                 return -EACCES;
-        if (caller->sender && caller->uid != 0 &&
-            count_of(service, caller->uid) >= service->config->max_requests_per_user)
+        if (story_would_exceed_limit(service, caller))
                 return -EDQUOT;
         if (caller->sender) {
                 story->sender = strdup(caller->sender);
-                if (!story->sender)
+                story->own_subject = strdup(strempty(story->subject));
+                if (!story->sender || !story->own_subject) {
+                        free_texts(story);
                         return -ENOMEM;
+                }
         }
+        story->subject = story->own_subject;
         story->type = type;
         story->service = service;
         story->caller = *caller;
@@ -196,12 +229,13 @@ bool story_cancel(Story *story)
         if (story->type->outlives_caller && story->step->stage != STAGE_AUTHORISE)
                 return false;
         story->cancelled = true;
+        story->waits_to_ask = false;
         /* Nothing is undone while a child may still be doing it: its end resumes the story. */
         if (story->job) {
                 job_abort(story->job);
                 return true;
         }
-        story->check = polkit_cancel(story->check);
+        story->check = polkit_abandon(story->check);
         if (story->lock == LOCK_WAITING)
                 story->lock = LOCK_NONE;
         fail(story, -ECANCELED);
@@ -234,11 +268,56 @@ static const char *action_of(const Story *story)
 static void on_authorised(int result, void *userdata)
 {
         Story *story = userdata;
+        Service *service = story->service;
 
         story->check = NULL;
         if (result == -EACCES || result == -EKEYREJECTED)
                 story_fail(story, result, "polkit does not permit %s", action_of(story));
         story_resume(story, result);
+        ask_next(service);
+}
+
+static bool may_ask(const Story *story)
+{
+        unsigned n = 0, n_of_user = 0;
+
+        for (const Story *other = story->service->stories; other; other = other->next)
+                if (other->check) {
+                        n++;
+                        n_of_user += other->caller.uid == story->caller.uid;
+                }
+        return n < CHECKS_MAX && n_of_user < CHECKS_PER_USER_MAX;
+}
+
+static Story *find_next_to_ask(const Service *service)
+{
+        Story *oldest = NULL;
+        const Story *in_vain = NULL;
+
+        for (Story *story = service->stories; story; story = story->next) {
+                /* They are a user's, mostly, and what goes for one of his goes for all. */
+                if (!story->waits_to_ask || (in_vain && in_vain->caller.uid == story->caller.uid))
+                        continue;
+                if (may_ask(story))
+                        oldest = story;
+                else
+                        in_vain = story;
+        }
+        return oldest;
+}
+
+static void ask_next(Service *service)
+{
+        Story *story;
+
+        while ((story = find_next_to_ask(service))) {
+                int r;
+
+                story->waits_to_ask = false;
+                r = story_authorise(story);
+                if (r <= 0)
+                        story_resume(story, r);
+        }
 }
 
 int story_authorise(Story *story)
@@ -248,6 +327,7 @@ int story_authorise(Story *story)
                 .sender = story->caller.sender,
                 .uid = story->caller.uid,
                 .interactive = story->caller.interactive,
+                .message = story->caller.uid == story->owner ? story->message : story->type->others_message,
                 .detail_name = "image",
                 .detail_value = strempty(story->subject),
         };
@@ -255,6 +335,10 @@ int story_authorise(Story *story)
 
         if (!question.action || !question.sender)
                 return 0;
+        if (question.uid != 0 && !may_ask(story)) {
+                story->waits_to_ask = true;
+                return 1;
+        }
         r = polkit_check(story->service->bus, &question, on_authorised, story, &story->check);
         if (r < 0)
                 return r;
@@ -264,8 +348,7 @@ int story_authorise(Story *story)
 int story_lock(Story *story)
 {
         for (Story *other = story->service->stories; other; other = other->next)
-                if (other->lock == LOCK_HELD && other->file_device == story->file_device &&
-                    other->file_inode == story->file_inode) {
+                if (other->lock == LOCK_HELD && is_about(other, story->file_device, story->file_inode)) {
                         story->lock = LOCK_WAITING;
                         return 1;
                 }
@@ -273,11 +356,20 @@ int story_lock(Story *story)
         return 0;
 }
 
+int story_lock_urgently(Story *story)
+{
+        story->urgent = true;
+        for (Story *other = story->service->stories; other; other = other->next)
+                if (other->lock == LOCK_HELD && is_about(other, story->file_device, story->file_inode) &&
+                    other->owner == story->owner && other->type->outlives_caller && other->job)
+                        job_abort(other->job);
+        return story_lock(story);
+}
+
 bool story_is_about(const Service *service, const Image *image)
 {
         for (const Story *story = service->stories; story; story = story->next)
-                if (story->lock == LOCK_HELD && story->file_device == image->file_device &&
-                    story->file_inode == image->file_inode)
+                if (story->lock == LOCK_HELD && is_about(story, image->file_device, image->file_inode))
                         return true;
         return false;
 }

@@ -35,6 +35,7 @@ typedef enum Stage {
         STAGE_COMMIT,
         STAGE_UNMOUNT,
         STAGE_RELEASE,
+        STAGE_WRITE_BACK,
         STAGE_CAPACITY,
         STAGE_MAX_,
 } Stage;
@@ -60,8 +61,10 @@ typedef struct Service {
         Config *config;
         Registry *registry;
         UserCache *users;
+        int trigger_pipe;   /* for those that make triggers; -1: there are none */
         Story *stories;     /* all that are under way, the newest first */
         bool stopping;      /* no new ones begin */
+        bool shutdown;      /* everything goes, whoever uses it */
         bool markers_stale; /* a bind has failed, and may have left the marker of its device */
         void (*on_story_ended)(void *userdata);
         void *userdata;
@@ -70,6 +73,7 @@ typedef struct Service {
 /* Who asks. A story of the daemon's own (auto-detach) has uid 0 and no sender. */
 typedef struct Caller {
         uid_t uid;
+        pid_t pid;          /* 0: not known */
         const char *sender; /* unique bus name; NULL: the daemon itself */
         bool interactive;   /* a password may be asked for */
 } Caller;
@@ -84,6 +88,8 @@ typedef struct StoryType {
         const char *name;
         /* The polkit action for what is the caller's own; NULL: nobody is asked about that. */
         const char *action;
+        /* What polkit asks where it is about what is others'; NULL: as its action says. */
+        const char *others_message;
         const StoryStep *steps; /* up to one with run == NULL; the first has to be story_authorise */
         /* Undoes what the steps before the failure have done. > 0: not done yet, story_undone() says when. May be NULL.
          */
@@ -102,12 +108,14 @@ struct Story {
         Service *service;
         Caller caller;
         char *sender;
+        char *own_subject;
         StoryDone done;
         void *userdata;
 
         /* Whom it concerns: the caller himself, unless it is about an image of somebody else's. */
         uid_t owner;
-        const char *subject; /* the image's name, for the prompt; valid while the first step runs */
+        const char *subject; /* the image's name, for the prompt; story_start() copies it */
+        const char *message; /* what polkit asks where it is the caller's own; NULL: as the action says */
 
         const StoryStep *step;
         Failure failure;
@@ -115,11 +123,13 @@ struct Story {
         bool undoing;
         Job *job;
         PolkitCheck *check;
+        bool waits_to_ask; /* for its turn to have a check */
 
         /* The file that it is about: one story at a time for each. */
         dev_t file_device;
         ino_t file_inode;
         enum { LOCK_NONE, LOCK_WAITING, LOCK_HELD } lock;
+        bool urgent; /* the next to have the lock, whoever came before */
 
         Story *next;
 };
@@ -127,6 +137,9 @@ struct Story {
 /* Takes over a story that its kind has made with calloc(); @caller is copied. -EDQUOT: the caller has too many. */
 int story_start(Story *story, const StoryType *type, Service *service, const Caller *caller, StoryDone done,
                 void *userdata);
+
+/* Whether story_start() will refuse this one. */
+bool story_would_exceed_limit(const Service *service, const Caller *caller);
 
 /* Goes on behind a step that was waiting: < 0: it failed. */
 void story_resume(Story *story, int error);
@@ -153,6 +166,9 @@ int story_authorise(Story *story);
 
 /* Waits until no other story is about story->file_device and file_inode. */
 int story_lock(Story *story);
+
+/* The same, but does not wait for what may hang: ends the jobs of stories about its owner's image that take away. */
+int story_lock_urgently(Story *story);
 
 /* Whether a story holds the lock on the image's file, so that its mounts are changing right now. */
 bool story_is_about(const Service *service, const Image *image);

@@ -51,10 +51,13 @@ static int run_look_up(int channel, const void *parameters)
 {
         const uid_t *uid = parameters;
         UserAnswer answer = { .gid = *uid };
-        struct passwd *entry;
+        struct passwd *entry = NULL;
 
-        errno = 0;
-        entry = getpwuid(*uid);
+        /* One of several databases may have failed for a moment, which getpwuid(3) does not tell from "not found". */
+        for (unsigned i = 0; !entry && i < 2; i++) {
+                errno = 0;
+                entry = getpwuid(*uid);
+        }
         /* getpwuid(3) lists these for "not found" */
         if (!entry && errno != 0 && errno != ENOENT && errno != ESRCH && errno != EBADF && errno != EPERM)
                 return -errno;

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the child that mounts is told by mounting.c, and what it answers. */
+#pragma once
+
+#include "mechanism/job.h"
+#include "mechanism/mount.h"
+
+/* Behind it: the folder; each item, and behind that its texts: driver, name, and key and value of its options. */
+typedef struct MountOrder {
+        unsigned loop_number;
+        dev_t devnum;
+        uint64_t diskseq;
+        bool chosen;
+        size_t n_items;
+} MountOrder;
+
+typedef struct MountOrderItem {
+        unsigned number; /* the volume's, and what else is known of it */
+        dev_t devnum;
+        uint64_t offset, size;
+        char node[32];
+        bool read_only;
+        uint64_t attributes;
+        size_t n_options;
+} MountOrderItem;
+
+/* The answer: one for each item. */
+typedef struct MountResult {
+        int error;
+        uint64_t mount_id;
+        char message[MOUNT_MESSAGE_SIZE];
+} MountResult;
+
+/* A JobWork. */
+int mounting_work(int channel, const JobOrder *message);
