@@ -15,9 +15,9 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sys/stat.h>
 
 #include "errors.h"
+#include "i18n.h"
 #include "output.h"
 #include "verbs.h"
 
@@ -37,11 +37,11 @@ static int check_file(const char *name)
                 return error_print(errno == ENOENT || errno == ENOTDIR ? STATUS_NOT_FOUND : STATUS_FAILED, name, "%s",
                                    strerror(errno));
         if (S_ISDIR(st.st_mode))
-                return error_print(STATUS_BAD_IMAGE, name, "is a directory, not an image file");
+                return error_print(STATUS_BAD_IMAGE, name, _("is a directory, not an image file"));
         if (S_ISBLK(st.st_mode))
-                return error_print(STATUS_BAD_IMAGE, name, "is a device, not an image file; mount it as it is");
+                return error_print(STATUS_BAD_IMAGE, name, _("is a device, not an image file; mount it as it is"));
         if (!S_ISREG(st.st_mode))
-                return error_print(STATUS_BAD_IMAGE, name, "is not a regular file");
+                return error_print(STATUS_BAD_IMAGE, name, _("is not a regular file"));
         return STATUS_OK;
 }
 
@@ -55,8 +55,8 @@ int attach_open(const char *name, bool writable, int *ret_fd)
         fd = open(name, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0 && writable && (errno == EACCES || errno == EPERM || errno == EROFS))
                 return error_print(STATUS_FAILED, name,
-                                   "cannot be opened for writing: %s; "
-                                   "it can be attached without --writable",
+                                   _("cannot be opened for writing: %s; "
+                                     "it can be attached without --writable"),
                                    strerror(errno));
         if (fd < 0)
                 return error_print(STATUS_FAILED, name, "%s", strerror(errno));
@@ -143,9 +143,20 @@ static int append_image_options(sd_bus_message *m, const Settings *settings)
         r = append_bool(m, settings->keep, "auto-detach", false);
         if (r < 0)
                 return r;
+        r = append_bool(m, settings->keep, "session-bound", false);
+        if (r < 0)
+                return r;
         r = append_bool(m, settings->settle, "settle", true);
         if (r < 0)
                 return r;
+        r = append_bool(m, settings->on_access, "on-access", true);
+        if (r < 0)
+                return r;
+        if (settings->has_idle_timeout) {
+                r = sd_bus_message_append(m, "{sv}", "idle-timeout", "t", settings->idle_timeout * USEC_PER_SEC);
+                if (r < 0)
+                        return r;
+        }
         return append_string(m, "direct-io", settings->direct_io);
 }
 
@@ -199,7 +210,8 @@ void attach_print_obstacles(const Image *image, const char *name)
 {
         for (const Volume *v = image->volumes; v; v = v->next)
                 if (!(v->mount_points && *v->mount_points) && !isempty(v->obstacle))
-                        error_print(STATUS_OK, name, "volume %" PRIu32 " is not mounted: %s", v->number, v->obstacle);
+                        error_print(STATUS_OK, name, _("volume %" PRIu32 " is not mounted: %s"), v->number,
+                                    v->obstacle);
 }
 
 static void print_image(const Image *image, const Settings *settings, const char *name)
@@ -208,12 +220,13 @@ static void print_image(const Image *image, const Settings *settings, const char
 
         for (const Volume *v = image->volumes; v; v = v->next)
                 for (char **m = v->mount_points; m && *m; m++) {
-                        printf("%s  (%s%s%s)\n", *m, strempty(v->type), isempty(v->type) ? "" : ", ",
-                               v->read_only ? "read-only" : "writable");
+                        printf("%s  (%s%s%s%s)\n", *m, strempty(v->type), isempty(v->type) ? "" : ", ",
+                               v->read_only ? _("read-only") : _("writable"),
+                               v->waiting ? _(", mounted when it is entered") : "");
                         mounted = true;
                 }
         if (!mounted)
-                printf("%s  (id %s, nothing is mounted)\n", strempty(image->device), strempty(image->id));
+                printf(_("%s  (id %s, nothing is mounted)\n"), strempty(image->device), strempty(image->id));
         fflush(stdout);
         /* Nobody wonders about what was not asked for. */
         if (!settings->no_mount && settings->n_volumes == 0)
@@ -227,7 +240,9 @@ static int print_attached(Connection *connection, const Settings *settings, cons
         int status;
 
         if (!settings->print_path) {
-                status = model_load(connection, &model);
+                const ModelFilter filter = { .id = model_id_of(attached->path) };
+
+                status = settings->json ? model_load(connection, &model) : model_list(connection, &filter, &model);
                 if (status != STATUS_OK)
                         return status;
                 image = model_find_image(&model, attached->path);
@@ -237,9 +252,9 @@ static int print_attached(Connection *connection, const Settings *settings, cons
                 for (char **m = attached->mount_points; m && *m; m++)
                         puts(*m);
         else if (!image)
-                return error_print(STATUS_NOT_FOUND, name, "was attached, and is detached again");
+                return error_print(STATUS_NOT_FOUND, name, _("was attached, and is detached again"));
         else if (settings->json)
-                output_print_json(output_json_document(image));
+                output_json_document(stdout, image);
         else
                 print_image(image, settings, name);
         return STATUS_OK;
@@ -260,6 +275,7 @@ static int attach_one(Connection *connection, const Settings *settings, const ch
                 if (status != STATUS_OK)
                         return status;
         }
+        connection_say(connection, _("Attaching %s"), name);
         r = attach_call(connection, settings, fd, &error, &attached);
         if (r < 0)
                 return error_print_bus(name, &error, r);

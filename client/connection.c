@@ -11,8 +11,13 @@
  */
 #include "connection.h"
 
+#include <stdarg.h>
+
 #include "agent.h"
+#include "base/text.h"
 #include "errors.h"
+#include "i18n.h"
+#include "progress.h"
 
 int connection_open(Connection *connection, bool ask_password)
 {
@@ -21,13 +26,28 @@ int connection_open(Connection *connection, bool ask_password)
         *connection = (Connection){ .ask_password = ask_password };
         r = sd_bus_open_system(&connection->bus);
         if (r < 0)
-                return error_print(STATUS_UNREACHABLE, NULL, "the system bus cannot be reached: %s", strerror(-r));
+                return error_print(STATUS_UNREACHABLE, NULL, _("the system bus cannot be reached: %s"), strerror(-r));
         return STATUS_OK;
 }
 
 void connection_close(Connection *connection)
 {
         connection->bus = sd_bus_flush_close_unref(connection->bus);
+        free(connection->doing);
+        connection->doing = NULL;
+}
+
+void connection_say(Connection *connection, const char *format, ...)
+{
+        _cleanup_free_ char *text = NULL;
+        va_list arguments;
+
+        va_start(arguments, format);
+        if (vasprintf(&text, format, arguments) < 0)
+                text = NULL;
+        va_end(arguments);
+        free(connection->doing);
+        connection->doing = text ? text_escape(text, strlen(text)) : NULL;
 }
 
 int connection_new_call(Connection *connection, const char *path, const char *interface, const char *member,
@@ -59,13 +79,48 @@ static int copy_interactive(Connection *connection, sd_bus_message *call, sd_bus
         return 0;
 }
 
+static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+        sd_bus_message **ret = userdata;
+
+        (void)ret_error;
+        *ret = sd_bus_message_ref(reply);
+        return 0;
+}
+
+/* As sd_bus_call() does, for as long as it takes; @doing is shown meanwhile, if it is not NULL. */
+static int call_and_wait(sd_bus *bus, sd_bus_message *call, const char *doing, sd_bus_error *error,
+                         sd_bus_message **ret_reply)
+{
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_progress_ Progress progress = progress_begin(doing);
+        int r;
+
+        r = sd_bus_call_async(bus, &slot, call, on_reply, &reply, UINT64_MAX);
+        while (r >= 0 && !reply) {
+                r = sd_bus_process(bus, NULL);
+                if (r == 0)
+                        r = sd_bus_wait(bus, progress_show(&progress));
+                if (r == -EINTR)
+                        r = 0;
+        }
+        if (!reply)
+                return sd_bus_error_set_errno(error, r);
+        if (sd_bus_message_is_method_error(reply, NULL))
+                return sd_bus_error_copy(error, sd_bus_message_get_error(reply));
+        if (ret_reply)
+                *ret_reply = TAKE_PTR(reply);
+        return 0;
+}
+
 int connection_call(Connection *connection, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *again = NULL;
         pid_t agent;
         int r;
 
-        r = sd_bus_call(connection->bus, call, UINT64_MAX, error, ret_reply);
+        r = call_and_wait(connection->bus, call, connection->doing, error, ret_reply);
         if (r >= 0 || !connection->ask_password || geteuid() == 0 ||
             !sd_bus_error_has_name(error, "org.loopmount1.Error.NotAuthorized"))
                 return r;
@@ -75,8 +130,9 @@ int connection_call(Connection *connection, sd_bus_message *call, sd_bus_error *
         if (r < 0)
                 return sd_bus_error_set_errno(error, r);
 
-        agent = agent_start();
-        r = sd_bus_call(connection->bus, again, UINT64_MAX, error, ret_reply);
+        /* What asks for the password has the terminal to itself. */
+        agent = connection->no_agent ? 0 : agent_start();
+        r = call_and_wait(connection->bus, again, agent > 0 ? NULL : connection->doing, error, ret_reply);
         agent_stop(agent);
         return r;
 }

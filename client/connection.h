@@ -16,6 +16,8 @@
 typedef struct Connection {
         sd_bus *bus;
         bool ask_password;
+        bool no_agent; /* who asks for it is there already, or nobody is */
+        char *doing;   /* see connection_say() */
 } Connection;
 
 /* Connects, or says why not. Gives an exit code. */
@@ -25,6 +27,9 @@ void connection_close(Connection *connection);
 /* A new call of @member of @interface at @path, to be filled by the caller. -errno. */
 int connection_new_call(Connection *connection, const char *path, const char *interface, const char *member,
                         sd_bus_message **ret_call);
+
+/* What the following calls do, "Attaching disk.img": to be shown to those who have to wait for it. */
+void connection_say(Connection *connection, const char *format, ...) _printf_(2, 3);
 
 /*
  * Sends @call and waits for the reply for as long as it takes: the daemon has

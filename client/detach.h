@@ -6,6 +6,7 @@
 
 /*
  * Has the image at @path detached; one that is gone already is fine. Prints
- * what goes wrong about @name; gives an exit code.
+ * what goes wrong about @name; gives an exit code. @force: it is given up, and
+ * said if it is still there.
  */
-int detach_image(Connection *connection, const char *path, const char *name);
+int detach_image(Connection *connection, const char *path, const char *name, bool force);

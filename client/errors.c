@@ -12,6 +12,7 @@
 #include <stdarg.h>
 
 #include "base/text.h"
+#include "i18n.h"
 
 #define ERROR_PREFIX "org.loopmount1.Error."
 #define SPAWN_PREFIX "org.freedesktop.DBus.Error.Spawn."
@@ -62,18 +63,47 @@ int error_status(const char *name)
         return STATUS_FAILED;
 }
 
+static bool keeps;
+static char *kept;
+
+void errors_keep(void)
+{
+        keeps = true;
+        free(kept);
+        kept = NULL;
+}
+
+const char *errors_kept(void)
+{
+        return strempty(kept);
+}
+
+static void keep(const char *subject, const char *sentence)
+{
+        const char *slash = subject ? strrchr(subject, '/') : NULL, *name = slash && slash[1] ? slash + 1 : subject;
+        char *all =
+                text_printf("%s%s%s%s%s", strempty(kept), kept ? "\n" : "", strempty(name), name ? ": " : "", sentence);
+
+        if (!all)
+                return;
+        free(kept);
+        kept = all;
+}
+
 int error_print(int status, const char *subject, const char *format, ...)
 {
         _cleanup_free_ char *shown = subject ? text_escape(subject, strlen(subject)) : NULL;
+        _cleanup_free_ char *sentence = NULL;
         va_list arguments;
 
-        fprintf(stderr, "%s: ", program_invocation_short_name);
-        if (shown)
-                fprintf(stderr, "%s: ", shown);
         va_start(arguments, format);
-        vfprintf(stderr, format, arguments);
+        if (vasprintf(&sentence, format, arguments) < 0)
+                sentence = NULL;
         va_end(arguments);
-        fputc('\n', stderr);
+        fprintf(stderr, "%s: %s%s%s\n", program_invocation_short_name, strempty(shown), shown ? ": " : "",
+                sentence ? sentence : strerror(ENOMEM));
+        if (keeps)
+                keep(shown, sentence ? sentence : strerror(ENOMEM));
         return status;
 }
 
@@ -83,6 +113,6 @@ int error_print_bus(const char *subject, const sd_bus_error *error, int r)
         int status = error_status(error->name);
 
         if (status == STATUS_UNREACHABLE)
-                return error_print(status, subject, "loopmountd cannot be reached: %s", strempty(message));
+                return error_print(status, subject, _("loopmountd cannot be reached: %s"), strempty(message));
         return error_print(status, subject, "%s", isempty(message) ? error->name : message);
 }

@@ -30,6 +30,14 @@ int error_status(const char *name);
 int error_print(int status, const char *subject, const char *format, ...) _printf_(3, 4);
 
 /*
+ * From now on sentences are kept besides, for errors_kept(): without the
+ * program's name and of a subject that is a path only its end. Forgets those before.
+ */
+void errors_keep(void);
+/* All that was printed since, one a line; "" if nothing. */
+const char *errors_kept(void);
+
+/*
  * The same for a failed call: the daemon's own sentence, or that of @r (-errno)
  * if @error is not set. Gives the exit code.
  */

@@ -4,6 +4,7 @@
  * its exit code; the verbs are in verbs.c.
  */
 #include "errors.h"
+#include "i18n.h"
 #include "options.h"
 
 int main(int argc, char **argv)
@@ -11,6 +12,7 @@ int main(int argc, char **argv)
         _cleanup_(settings_clear) Settings settings;
         int status;
 
+        i18n_start();
         status = options_parse(argc, argv, &settings);
         if (status != STATUS_OK)
                 return status;
@@ -23,6 +25,6 @@ int main(int argc, char **argv)
 
         /* Nobody has read what could not be written. */
         if (status == STATUS_OK && (fflush(stdout) == EOF || ferror(stdout)))
-                return error_print(STATUS_FAILED, "standard output", "%s", strerror(errno));
+                return error_print(STATUS_FAILED, _("standard output"), "%s", strerror(errno));
         return status;
 }

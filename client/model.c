@@ -14,6 +14,7 @@
 #include "model.h"
 
 #include "errors.h"
+#include "i18n.h"
 
 #define ROW(type, member, property, key, label, signature, look)                                                       \
         { property, key, label, signature, offsetof(type, member), look }
@@ -21,41 +22,45 @@
 #define VOLUME(...) ROW(Volume, __VA_ARGS__)
 
 const Field image_fields[] = {
-        IMAGE(id, "Id", "id", "Id", "s", FIELD_PLAIN),
-        IMAGE(name, "Name", "name", "Name", "s", FIELD_PLAIN),
-        IMAGE(backing_file, "BackingFile", "backing_file", "File", "s", FIELD_PLAIN),
-        IMAGE(device, "Device", "device", "Device", "s", FIELD_PLAIN),
+        IMAGE(id, "Id", "id", N_("Id"), "s", FIELD_PLAIN),
+        IMAGE(name, "Name", "name", N_("Name"), "s", FIELD_PLAIN),
+        IMAGE(backing_file, "BackingFile", "backing_file", N_("File"), "s", FIELD_PLAIN),
+        IMAGE(device, "Device", "device", N_("Device"), "s", FIELD_PLAIN),
         IMAGE(device_number, "DeviceNumber", NULL, NULL, "t", FIELD_PLAIN),
-        IMAGE(disk_sequence, "DiskSequence", "disk_sequence", "Disk sequence", "t", FIELD_PLAIN),
-        IMAGE(offset, "Offset", "offset", "Offset", "t", FIELD_BYTES),
-        IMAGE(size, "Size", "size", "Size", "t", FIELD_BYTES),
-        IMAGE(sector_size, "SectorSize", "sector_size", "Sector size", "u", FIELD_PLAIN),
-        IMAGE(read_only, "ReadOnly", "read_only", "Read-only", "b", FIELD_PLAIN),
-        IMAGE(direct_io, "DirectIO", "direct_io", "Direct I/O", "b", FIELD_PLAIN),
-        IMAGE(auto_detach, "AutoDetach", "auto_detach", "Auto-detach", "b", FIELD_PLAIN),
-        IMAGE(owner_uid, "OwnerUID", "owner_uid", "Owner", "u", FIELD_USER),
-        IMAGE(partition_table, "PartitionTable", "partition_table", "Partition table", "s", FIELD_PLAIN),
-        IMAGE(state, "State", "state", "State", "s", FIELD_PLAIN),
-        IMAGE(attached_at, "AttachedAt", "attached_at_usec", "Attached at", "t", FIELD_TIME),
+        IMAGE(disk_sequence, "DiskSequence", "disk_sequence", N_("Disk sequence"), "t", FIELD_PLAIN),
+        IMAGE(offset, "Offset", "offset", N_("Offset"), "t", FIELD_BYTES),
+        IMAGE(size, "Size", "size", N_("Size"), "t", FIELD_BYTES),
+        IMAGE(sector_size, "SectorSize", "sector_size", N_("Sector size"), "u", FIELD_PLAIN),
+        IMAGE(read_only, "ReadOnly", "read_only", N_("Read-only"), "b", FIELD_PLAIN),
+        IMAGE(direct_io, "DirectIO", "direct_io", N_("Direct I/O"), "b", FIELD_PLAIN),
+        IMAGE(auto_detach, "AutoDetach", "auto_detach", N_("Auto-detach"), "b", FIELD_PLAIN),
+        IMAGE(session_bound, "SessionBound", "session_bound", N_("Session-bound"), "b", FIELD_PLAIN),
+        IMAGE(on_access, "OnAccess", "on_access", N_("On access"), "b", FIELD_PLAIN),
+        IMAGE(idle_timeout, "IdleTimeout", "idle_timeout_usec", NULL, "t", FIELD_PLAIN),
+        IMAGE(owner_uid, "OwnerUID", "owner_uid", N_("Owner"), "u", FIELD_USER),
+        IMAGE(partition_table, "PartitionTable", "partition_table", N_("Partition table"), "s", FIELD_PLAIN),
+        IMAGE(state, "State", "state", N_("State"), "s", FIELD_PLAIN),
+        IMAGE(attached_at, "AttachedAt", "attached_at_usec", N_("Attached at"), "t", FIELD_TIME),
         { 0 },
 };
 
 const Field volume_fields[] = {
-        VOLUME(number, "Number", "number", "Volume", "u", FIELD_PLAIN),
-        VOLUME(device, "Device", "device", "Device", "s", FIELD_PLAIN),
-        VOLUME(offset, "Offset", "offset", "Offset", "t", FIELD_BYTES),
-        VOLUME(size, "Size", "size", "Size", "t", FIELD_BYTES),
-        VOLUME(usage, "Usage", "usage", "Usage", "s", FIELD_PLAIN),
-        VOLUME(type, "Type", "type", "Type", "s", FIELD_PLAIN),
-        VOLUME(version, "Version", "version", "Version", "s", FIELD_PLAIN),
-        VOLUME(label, "Label", "label", "Label", "s", FIELD_PLAIN),
-        VOLUME(uuid, "UUID", "uuid", "UUID", "s", FIELD_PLAIN),
-        VOLUME(partition_type, "PartitionType", "partition_type", "Partition type", "s", FIELD_PLAIN),
-        VOLUME(partition_name, "PartitionName", "partition_name", "Partition name", "s", FIELD_PLAIN),
-        VOLUME(partition_uuid, "PartitionUUID", "partition_uuid", "Partition UUID", "s", FIELD_PLAIN),
-        VOLUME(mount_points, "MountPoints", "mount_points", "Mounted at", "as", FIELD_PLAIN),
-        VOLUME(read_only, "ReadOnly", "read_only", "Read-only", "b", FIELD_PLAIN),
-        VOLUME(obstacle, "Obstacle", "obstacle", "Obstacle", "s", FIELD_PLAIN),
+        VOLUME(number, "Number", "number", N_("Volume"), "u", FIELD_PLAIN),
+        VOLUME(device, "Device", "device", N_("Device"), "s", FIELD_PLAIN),
+        VOLUME(offset, "Offset", "offset", N_("Offset"), "t", FIELD_BYTES),
+        VOLUME(size, "Size", "size", N_("Size"), "t", FIELD_BYTES),
+        VOLUME(usage, "Usage", "usage", N_("Usage"), "s", FIELD_PLAIN),
+        VOLUME(type, "Type", "type", N_("Type"), "s", FIELD_PLAIN),
+        VOLUME(version, "Version", "version", N_("Version"), "s", FIELD_PLAIN),
+        VOLUME(label, "Label", "label", N_("Label"), "s", FIELD_PLAIN),
+        VOLUME(uuid, "UUID", "uuid", N_("UUID"), "s", FIELD_PLAIN),
+        VOLUME(partition_type, "PartitionType", "partition_type", N_("Partition type"), "s", FIELD_PLAIN),
+        VOLUME(partition_name, "PartitionName", "partition_name", N_("Partition name"), "s", FIELD_PLAIN),
+        VOLUME(partition_uuid, "PartitionUUID", "partition_uuid", N_("Partition UUID"), "s", FIELD_PLAIN),
+        VOLUME(mount_points, "MountPoints", "mount_points", N_("Mounted at"), "as", FIELD_PLAIN),
+        VOLUME(waiting, "Waiting", "waiting", N_("Waiting"), "b", FIELD_PLAIN),
+        VOLUME(read_only, "ReadOnly", "read_only", N_("Read-only"), "b", FIELD_PLAIN),
+        VOLUME(obstacle, "Obstacle", "obstacle", N_("Obstacle"), "s", FIELD_PLAIN),
         { 0 },
 };
 
@@ -207,21 +212,50 @@ void image_clear(Image *image)
         free(image->path);
 }
 
+static void image_free(Image *image)
+{
+        image_clear(image);
+        free(image);
+}
+
 void model_clear(Model *model)
 {
-        while (model->images)
-                model_remove_image(model, model->images);
+        for (size_t i = 0; i < model->n_images; i++)
+                image_free(model->sorted[i]);
+        free(model->sorted);
+        *model = (Model){ 0 };
+}
+
+/* The first that is not before @path. strverscmp() puts /image/9 before /image/10. */
+static size_t position_of(const Model *model, const char *path)
+{
+        size_t low = 0, high = model->n_images;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (strverscmp(model->sorted[middle]->path, path) < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+/* What points to the image at @position: its predecessor in the list, or the list. */
+static Image **link_to(Model *model, size_t position)
+{
+        return position > 0 ? &model->sorted[position - 1]->next : &model->images;
 }
 
 void model_remove_image(Model *model, Image *image)
 {
-        for (Image **p = &model->images; *p; p = &(*p)->next)
-                if (*p == image) {
-                        *p = image->next;
-                        image_clear(image);
-                        free(image);
-                        return;
-                }
+        size_t position = position_of(model, image->path);
+
+        *link_to(model, position) = image->next;
+        model->n_images--;
+        memmove(model->sorted + position, model->sorted + position + 1, (model->n_images - position) * sizeof(Image *));
+        image_free(image);
 }
 
 void model_remove_volume(Volume *volume)
@@ -237,18 +271,21 @@ void model_remove_volume(Volume *volume)
 
 Image *model_find_image(const Model *model, const char *path)
 {
-        for (Image *image = model->images; image; image = image->next)
-                if (streq(image->path, path))
-                        return image;
-        return NULL;
+        size_t position = position_of(model, path);
+
+        return position < model->n_images && streq(model->sorted[position]->path, path) ? model->sorted[position]
+                                                                                        : NULL;
 }
 
 Volume *model_find_volume(const Model *model, const char *path)
 {
-        for (Image *image = model->images; image; image = image->next)
-                for (Volume *volume = image->volumes; volume; volume = volume->next)
-                        if (streq(volume->path, path))
-                                return volume;
+        const char *end = strstr(path, "/volume/");
+        _cleanup_free_ char *image_path = end ? strndup(path, end - path) : NULL;
+        Image *image = image_path ? model_find_image(model, image_path) : NULL;
+
+        for (Volume *volume = image ? image->volumes : NULL; volume; volume = volume->next)
+                if (streq(volume->path, path))
+                        return volume;
         return NULL;
 }
 
@@ -260,6 +297,11 @@ Volume *image_find_volume(const Image *image, uint32_t number)
         return NULL;
 }
 
+const char *model_id_of(const char *image_path)
+{
+        return strrchr(image_path, '/') + 1;
+}
+
 const char *image_file_name(const Image *image)
 {
         const char *path = strempty(image->backing_file), *slash = strrchr(path, '/');
@@ -267,16 +309,13 @@ const char *image_file_name(const Image *image)
         return slash ? slash + 1 : path;
 }
 
-/* strverscmp() puts /image/9 before /image/10. */
-Image *model_provide_image(Model *model, const char *path)
+static Image *insert_image(Model *model, size_t position, const char *path)
 {
-        Image **p = &model->images, *image;
+        Image **sorted = reallocarray(model->sorted, model->n_images + 1, sizeof(Image *)), *image;
 
-        while (*p && strverscmp((*p)->path, path) < 0)
-                p = &(*p)->next;
-        if (*p && streq((*p)->path, path))
-                return *p;
-
+        if (!sorted)
+                return NULL;
+        model->sorted = sorted;
         image = calloc(1, sizeof(Image));
         if (!image)
                 return NULL;
@@ -285,9 +324,21 @@ Image *model_provide_image(Model *model, const char *path)
                 free(image);
                 return NULL;
         }
-        image->next = *p;
-        *p = image;
+        memmove(sorted + position + 1, sorted + position, (model->n_images - position) * sizeof(Image *));
+        sorted[position] = image;
+        model->n_images++;
+        image->next = *link_to(model, position);
+        *link_to(model, position) = image;
         return image;
+}
+
+Image *model_provide_image(Model *model, const char *path)
+{
+        size_t position = position_of(model, path);
+
+        if (position < model->n_images && streq(model->sorted[position]->path, path))
+                return model->sorted[position];
+        return insert_image(model, position, path);
 }
 
 Volume *model_provide_volume(Model *model, const char *path)
@@ -384,8 +435,9 @@ int model_load(Connection *connection, Model *ret)
                 return error_print_bus(NULL, &error, r);
         r = model_read(&model, reply);
         if (r < 0)
-                return error_print(STATUS_FAILED, NULL, "the daemon's list of images cannot be read: %s", strerror(-r));
+                return error_print(STATUS_FAILED, NULL, _("the daemon's list of images cannot be read: %s"),
+                                   strerror(-r));
         *ret = model;
-        model.images = NULL;
+        model = (Model){ 0 };
         return STATUS_OK;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The daemon's images and volumes as plain structs, as one call of
- * GetManagedObjects tells them.
+ * The daemon's images and volumes as plain structs: all there is, as
+ * GetManagedObjects tells it, or in brief those that are wanted, by ListImages.
  */
 #pragma once
 
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include "connection.h"
 
@@ -22,6 +22,7 @@ struct Volume {
         char *usage, *type, *version, *label, *uuid;
         char *partition_type, *partition_name, *partition_uuid;
         char **mount_points;
+        int waiting; /* to be entered: not mounted yet */
         int read_only;
         char *obstacle;
 };
@@ -33,15 +34,26 @@ struct Image {
         char *id, *name, *backing_file, *device;
         uint64_t device_number, disk_sequence, offset, size;
         uint32_t sector_size;
-        int read_only, direct_io, auto_detach;
+        int read_only, direct_io, auto_detach, session_bound, on_access;
+        uint64_t idle_timeout;
         uint32_t owner_uid;
         char *partition_table, *state;
         uint64_t attached_at;
 };
 
 typedef struct Model {
-        Image *images;
+        Image *images;  /* by id */
+        Image **sorted; /* the same, to search in */
+        size_t n_images;
 } Model;
+
+/* Which images are wanted: those of which all is true that is given. */
+typedef struct ModelFilter {
+        const char *id, *mount_point;
+        const struct stat *file;
+        dev_t device; /* that of the image or of a partition; 0: any */
+        const uid_t *owner;
+} ModelFilter;
 
 /* How a value is shown to people. */
 typedef enum FieldLook {
@@ -80,6 +92,19 @@ void field_swap(const Field *field, void *a, void *b);
 /* Reads an a{sv}; sets in @ret_seen, if not NULL, the bit of each row that was there. -errno. */
 int fields_read(const Field *fields, void *object, sd_bus_message *m, uint32_t *ret_seen);
 
+/*
+ * Asks the daemon for some images, and for what ListImages tells of them: the
+ * rest of the fields is empty. -errno, with @error set if the daemon or the bus
+ * has said it.
+ */
+int model_query(Connection *connection, const ModelFilter *filter, sd_bus_error *error, Model *ret);
+/* The same; prints what goes wrong. Gives an exit code. */
+int model_list(Connection *connection, const ModelFilter *filter, Model *ret);
+#define LISTED_VOLUME "ustsssbasbs"
+#define LISTED_IMAGE "osstbussa(" LISTED_VOLUME ")"
+/* Reads the reply to ListImages into an empty model. -errno. */
+int model_read_list(Model *model, sd_bus_message *reply);
+
 /* Asks the daemon for everything; prints what goes wrong. Gives an exit code. */
 int model_load(Connection *connection, Model *ret);
 /* Reads the reply to GetManagedObjects into an empty model. -errno. */
@@ -91,6 +116,8 @@ void model_clear(Model *model);
 Image *model_find_image(const Model *model, const char *path);
 Volume *model_find_volume(const Model *model, const char *path);
 Volume *image_find_volume(const Image *image, uint32_t number);
+/* The id in the path of an image. */
+const char *model_id_of(const char *image_path);
 /* What an image is called where there is little room: the last part of its file's path. */
 const char *image_file_name(const Image *image);
 

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 
 #include "errors.h"
+#include "i18n.h"
 #include "output.h"
 #include "verbs.h"
 
@@ -39,14 +40,15 @@ static bool is_shown(const Monitor *monitor, const Image *image)
 }
 
 /* Starts an event about @image, or one of its volumes. */
-static struct json_object *new_event(const char *event, const Image *image, const Volume *volume)
+static Json begin_event(const char *event, const Image *image, const Volume *volume)
 {
-        struct json_object *json = json_object_new_object();
+        Json json = { .f = stdout };
 
-        json_object_object_add(json, "event", json_object_new_string(event));
-        json_object_object_add(json, "image_id", json_object_new_string(strempty(image->id)));
+        json_open(&json, NULL, '{');
+        json_string(&json, "event", event);
+        json_string(&json, "image_id", strempty(image->id));
         if (volume)
-                json_object_object_add(json, "volume_number", json_object_new_uint64(volume->number));
+                json_number(&json, "volume_number", volume->number);
         return json;
 }
 
@@ -55,11 +57,12 @@ static void tell_image(const Monitor *monitor, const char *event, const Image *i
         if (!is_shown(monitor, image))
                 return;
         if (monitor->settings->json) {
-                struct json_object *json = new_event(event, image, NULL);
-                json_object_object_add(json, "image", output_json_image(image));
-                output_print_json(json);
+                Json json = begin_event(event, image, NULL);
+                output_json_image(&json, "image", image);
+                json_end(&json);
         } else {
-                printf("%s %s: %s, %s\n", strempty(image->id), event, image_file_name(image), strempty(image->device));
+                printf("%s %s: %s, %s\n", strempty(image->id), _(event), image_file_name(image),
+                       strempty(image->device));
                 fflush(stdout);
         }
 }
@@ -69,12 +72,13 @@ static void tell_volume(const Monitor *monitor, bool added, const Volume *volume
         if (!is_shown(monitor, volume->image))
                 return;
         if (monitor->settings->json) {
-                struct json_object *json = new_event(added ? "volume-added" : "volume-removed", volume->image, volume);
-                json_object_object_add(json, "volume", output_json_volume(volume));
-                output_print_json(json);
+                Json json = begin_event(added ? "volume-added" : "volume-removed", volume->image, volume);
+                output_json_volume(&json, "volume", volume);
+                json_end(&json);
         } else {
-                printf("%s volume %" PRIu32 " %s: %s%s%s\n", strempty(volume->image->id), volume->number,
-                       added ? "added" : "removed", isempty(volume->type) ? "unknown" : volume->type,
+                printf(added ? _("%s volume %" PRIu32 " added: %s%s%s\n")
+                             : _("%s volume %" PRIu32 " removed: %s%s%s\n"),
+                       strempty(volume->image->id), volume->number, isempty(volume->type) ? _("unknown") : volume->type,
                        isempty(volume->label) ? "" : ", ", strempty(volume->label));
                 fflush(stdout);
         }
@@ -85,11 +89,11 @@ static void tell_mount(const Monitor *monitor, const char *event, const Volume *
         if (!is_shown(monitor, volume->image))
                 return;
         if (monitor->settings->json) {
-                struct json_object *json = new_event(event, volume->image, volume);
-                json_object_object_add(json, "mount_point", json_object_new_string(mount_point));
-                output_print_json(json);
+                Json json = begin_event(event, volume->image, volume);
+                json_string(&json, "mount_point", mount_point);
+                json_end(&json);
         } else {
-                printf("%s volume %" PRIu32 " %s: %s\n", strempty(volume->image->id), volume->number, event,
+                printf(_("%s volume %" PRIu32 " %s: %s\n"), strempty(volume->image->id), volume->number, _(event),
                        mount_point);
                 fflush(stdout);
         }
@@ -103,17 +107,18 @@ static void tell_property(const Monitor *monitor, const Field *field, const Imag
         if (!field->key || !is_shown(monitor, image))
                 return;
         if (monitor->settings->json) {
-                struct json_object *json = new_event("changed", image, volume);
-                json_object_object_add(json, "property", json_object_new_string(field->key));
-                json_object_object_add(json, "value", output_json_value(field, object));
-                output_print_json(json);
+                Json json = begin_event("changed", image, volume);
+                json_string(&json, "property", field->key);
+                output_json_value(&json, "value", field, object);
+                json_end(&json);
         } else {
                 _cleanup_free_ char *value = output_value(field, object);
-                char number[32] = "";
 
                 if (volume)
-                        snprintf(number, sizeof(number), "volume %" PRIu32 " ", volume->number);
-                printf("%s %schanged: %s: %s\n", strempty(image->id), number, field->label, strempty(value));
+                        printf(_("%s volume %" PRIu32 " changed: %s: %s\n"), strempty(image->id), volume->number,
+                               _(field->label), strempty(value));
+                else
+                        printf(_("%s changed: %s: %s\n"), strempty(image->id), _(field->label), strempty(value));
                 fflush(stdout);
         }
 }
@@ -137,12 +142,12 @@ static void tell_mounts(const Monitor *monitor, const char *event, const Volume 
 static void announce_volume(const Monitor *monitor, const Volume *volume)
 {
         tell_volume(monitor, true, volume);
-        tell_mounts(monitor, "mounted", volume, volume->mount_points, NULL);
+        tell_mounts(monitor, N_("mounted"), volume, volume->mount_points, NULL);
 }
 
 static void forget_volume(Monitor *monitor, Volume *volume)
 {
-        tell_mounts(monitor, "unmounted", volume, volume->mount_points, NULL);
+        tell_mounts(monitor, N_("unmounted"), volume, volume->mount_points, NULL);
         tell_volume(monitor, false, volume);
         model_remove_volume(volume);
 }
@@ -151,7 +156,7 @@ static void forget_image(Monitor *monitor, Image *image)
 {
         while (image->volumes)
                 forget_volume(monitor, image->volumes);
-        tell_image(monitor, "detached", image);
+        tell_image(monitor, N_("detached"), image);
         model_remove_image(&monitor->model, image);
 }
 
@@ -166,8 +171,8 @@ static void update_volume(const Monitor *monitor, Volume *volume, Volume *fresh,
                         tell_property(monitor, f, volume->image, volume);
                         continue;
                 }
-                tell_mounts(monitor, "unmounted", volume, fresh->mount_points, volume->mount_points);
-                tell_mounts(monitor, "mounted", volume, volume->mount_points, fresh->mount_points);
+                tell_mounts(monitor, N_("unmounted"), volume, fresh->mount_points, volume->mount_points);
+                tell_mounts(monitor, N_("mounted"), volume, volume->mount_points, fresh->mount_points);
         }
 }
 
@@ -210,7 +215,7 @@ static void take_image(Monitor *monitor, Image *fresh)
         }
         for (const Field *f = image_fields; f->property; f++)
                 field_swap(f, known, fresh);
-        tell_image(monitor, "attached", known);
+        tell_image(monitor, N_("attached"), known);
         for (const Volume *v = known->volumes; v; v = v->next)
                 announce_volume(monitor, v);
 }
@@ -408,5 +413,5 @@ int verb_monitor(const Settings *settings)
         }
         if (monitor.status != STATUS_OK)
                 return monitor.status;
-        return error_print(STATUS_UNREACHABLE, NULL, "the system bus is gone: %s", strerror(-r));
+        return error_print(STATUS_UNREACHABLE, NULL, _("the system bus is gone: %s"), strerror(-r));
 }

@@ -11,6 +11,7 @@
 
 #include "attach.h"
 #include "errors.h"
+#include "i18n.h"
 #include "target.h"
 #include "verbs.h"
 
@@ -24,13 +25,14 @@ static bool wants_mount(const Volume *volume, const Settings *settings)
 {
         bool only_one = volume == volume->image->volumes && !volume->next;
 
-        return !is_mounted(volume) && (streq(strempty(volume->usage), "filesystem") || (settings->type && only_one));
+        return (!is_mounted(volume) || volume->waiting) &&
+               (streq(strempty(volume->usage), "filesystem") || (settings->type && only_one));
 }
 
 static bool wants_unmount(const Volume *volume, const Settings *settings)
 {
         (void)settings;
-        return is_mounted(volume);
+        return is_mounted(volume) && !volume->waiting;
 }
 
 static int mount_volume(Connection *connection, const Settings *settings, const Volume *volume)
@@ -40,6 +42,7 @@ static int mount_volume(Connection *connection, const Settings *settings, const 
         const char *mount_point;
         int r;
 
+        connection_say(connection, _("Mounting %s"), settings->operands[0]);
         r = connection_new_call(connection, volume->path, VOLUME_INTERFACE, "Mount", &call);
         if (r >= 0)
                 r = sd_bus_message_open_container(call, 'a', "{sv}");
@@ -62,6 +65,7 @@ static int unmount_volume(Connection *connection, const Settings *settings, cons
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         int r;
 
+        connection_say(connection, _("Unmounting %s"), settings->operands[0]);
         r = connection_call_simple(connection, volume->path, VOLUME_INTERFACE, "Unmount", &error);
         return r < 0 ? error_print_bus(settings->operands[0], &error, r) : STATUS_OK;
 }
@@ -84,7 +88,7 @@ static int act_on_numbers(const Action *action, Connection *connection, const Se
                 if (volume)
                         status = action->act(connection, settings, volume);
                 else
-                        status = error_print(STATUS_NOT_FOUND, settings->operands[0], "has no volume %" PRIu32,
+                        status = error_print(STATUS_NOT_FOUND, settings->operands[0], _("has no volume %" PRIu32),
                                              settings->volumes[i]);
                 if (first == STATUS_OK)
                         first = status;
@@ -110,43 +114,41 @@ static int act_on_all(const Action *action, Connection *connection, const Settin
         if (!any && action->tell_obstacles)
                 attach_print_obstacles(image, settings->operands[0]);
         if (!any)
-                return error_print(STATUS_NOT_FOUND, settings->operands[0], "%s", action->nothing_to_do);
+                return error_print(STATUS_NOT_FOUND, settings->operands[0], "%s", _(action->nothing_to_do));
         return first;
 }
 
 static int act_on_target(const Action *action, const Settings *settings)
 {
         _cleanup_connection_ Connection connection = { 0 };
-        _cleanup_model_ Model model = { 0 };
         _cleanup_target_ Target target = { 0 };
         int status;
 
         status = connection_open(&connection, !settings->no_ask_password);
         if (status == STATUS_OK)
-                status = model_load(&connection, &model);
-        if (status == STATUS_OK)
-                status = target_resolve_one(&connection, &model, settings->operands[0], &target);
+                status = target_resolve_one(&connection, settings->operands[0], &target);
         if (status != STATUS_OK)
                 return status;
 
         target_leave_folder();
         if (settings->n_volumes > 0)
-                return act_on_numbers(action, &connection, settings, target.images[0]);
+                return act_on_numbers(action, &connection, settings, target.model.images);
         if (target.volume)
                 return action->act(&connection, settings, target.volume);
-        return act_on_all(action, &connection, settings, target.images[0]);
+        return act_on_all(action, &connection, settings, target.model.images);
 }
 
 int verb_mount(const Settings *settings)
 {
-        static const Action action = { wants_mount, mount_volume, "nothing is left in it that could be mounted", true };
+        static const Action action = { wants_mount, mount_volume, N_("nothing is left in it that could be mounted"),
+                                       true };
 
         return act_on_target(&action, settings);
 }
 
 int verb_unmount(const Settings *settings)
 {
-        static const Action action = { wants_unmount, unmount_volume, "is not mounted", false };
+        static const Action action = { wants_unmount, unmount_volume, N_("is not mounted"), false };
 
         return act_on_target(&action, settings);
 }
@@ -155,18 +157,16 @@ int verb_rescan(const Settings *settings)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_connection_ Connection connection = { 0 };
-        _cleanup_model_ Model model = { 0 };
         _cleanup_target_ Target target = { 0 };
         int r, status;
 
         status = connection_open(&connection, !settings->no_ask_password);
         if (status == STATUS_OK)
-                status = model_load(&connection, &model);
-        if (status == STATUS_OK)
-                status = target_resolve_one(&connection, &model, settings->operands[0], &target);
+                status = target_resolve_one(&connection, settings->operands[0], &target);
         if (status != STATUS_OK)
                 return status;
 
-        r = connection_call_simple(&connection, target.images[0]->path, IMAGE_INTERFACE, "Rescan", &error);
+        connection_say(&connection, _("Looking through %s"), settings->operands[0]);
+        r = connection_call_simple(&connection, target.model.images->path, IMAGE_INTERFACE, "Rescan", &error);
         return r < 0 ? error_print_bus(settings->operands[0], &error, r) : STATUS_OK;
 }

@@ -15,6 +15,7 @@
 
 #include "base/text.h"
 #include "errors.h"
+#include "i18n.h"
 
 /* Long options without a short one; beyond any character. */
 enum {
@@ -28,11 +29,16 @@ enum {
         OPTION_DIRECT_IO,
         OPTION_KEEP,
         OPTION_SETTLE,
+        OPTION_ON_ACCESS,
+        OPTION_IDLE_TIMEOUT,
         OPTION_PRINT_PATH,
         OPTION_JSON,
         OPTION_ALL,
         OPTION_ALL_USERS,
+        OPTION_TARGETS,
+        OPTION_FORCE,
         OPTION_NO_ASK_PASSWORD,
+        OPTION_NOTIFY,
 };
 
 typedef struct Option {
@@ -43,32 +49,40 @@ typedef struct Option {
         const char *help;
 } Option;
 
-#define IMAGE_VERBS (VERB_ATTACH | VERB_WITH)
-#define CALL_VERBS (IMAGE_VERBS | VERB_DETACH | VERB_MOUNT | VERB_UNMOUNT | VERB_RESCAN)
+#define IMAGE_VERBS (VERB_ATTACH | VERB_WITH | VERB_AUTOMOUNT)
+#define CALL_VERBS (VERB_ATTACH | VERB_WITH | VERB_OPEN | VERB_DETACH | VERB_MOUNT | VERB_UNMOUNT | VERB_RESCAN)
 
 static const Option options[] = {
-        { 'w', "writable", NULL, IMAGE_VERBS, "attach for reading and writing" },
-        { OPTION_OFFSET, "offset", "SIZE", IMAGE_VERBS, "where the image begins in the file" },
-        { OPTION_SIZE, "size", "SIZE", IMAGE_VERBS, "how much of the file it takes" },
-        { OPTION_SECTOR_SIZE, "sector-size", "BYTES", IMAGE_VERBS, "512, 1024, 2048 or 4096 (default: found out)" },
-        { OPTION_NO_PARTITION_SCAN, "no-partition-scan", NULL, IMAGE_VERBS, "do not look for a partition table" },
-        { OPTION_NO_MOUNT, "no-mount", NULL, VERB_ATTACH, "attach only, mount nothing" },
+        { 'w', "writable", NULL, IMAGE_VERBS | VERB_OPEN, N_("attach for reading and writing") },
+        { OPTION_OFFSET, "offset", "SIZE", IMAGE_VERBS, N_("where the image begins in the file") },
+        { OPTION_SIZE, "size", "SIZE", IMAGE_VERBS, N_("how much of the file it takes") },
+        { OPTION_SECTOR_SIZE, "sector-size", "BYTES", IMAGE_VERBS, N_("512, 1024, 2048 or 4096 (default: found out)") },
+        { OPTION_NO_PARTITION_SCAN, "no-partition-scan", NULL, IMAGE_VERBS, N_("do not look for a partition table") },
+        { OPTION_NO_MOUNT, "no-mount", NULL, VERB_ATTACH, N_("attach only, mount nothing") },
         { OPTION_VOLUME, "volume", "N[,N...]", IMAGE_VERBS | VERB_MOUNT | VERB_UNMOUNT,
-          "only these volumes: partition numbers, 0 for the whole image" },
-        { 't', "type", "TYPE", IMAGE_VERBS | VERB_MOUNT, "mount as this file system type" },
-        { 'o', "options", "OPTIONS", IMAGE_VERBS | VERB_MOUNT, "mount options, comma-separated" },
-        { OPTION_NAME, "name", "NAME", IMAGE_VERBS | VERB_MOUNT, "what to call the mount point" },
-        { OPTION_DIRECT_IO, "direct-io", "auto|yes|no", IMAGE_VERBS, "read the file past the page cache" },
-        { OPTION_KEEP, "keep", NULL, VERB_ATTACH, "stay attached when the last volume is unmounted" },
-        { OPTION_SETTLE, "settle", NULL, IMAGE_VERBS, "wait until udev has processed the devices" },
-        { OPTION_ALL, "all", NULL, VERB_DETACH, "detach all your images" },
-        { OPTION_ALL_USERS, "all-users", NULL, VERB_LIST | VERB_MONITOR, "images of other users too" },
-        { OPTION_PRINT_PATH, "print-path", NULL, VERB_ATTACH, "print mount points only, one per line" },
-        { OPTION_JSON, "json", NULL, VERB_ATTACH | VERB_LIST | VERB_INFO | VERB_MONITOR,
-          "print JSON, one document per line" },
-        { OPTION_NO_ASK_PASSWORD, "no-ask-password", NULL, CALL_VERBS, "fail rather than ask for a password" },
-        { 'h', "help", NULL, VERB_ALL, "show this help" },
-        { 'V', "version", NULL, VERB_ALL, "show the version" },
+          N_("only these volumes: partition numbers, 0 for the whole image") },
+        { 't', "type", "TYPE", IMAGE_VERBS | VERB_MOUNT, N_("mount as this file system type") },
+        { 'o', "options", "OPTIONS", IMAGE_VERBS | VERB_MOUNT, N_("mount options, comma-separated") },
+        { OPTION_NAME, "name", "NAME", IMAGE_VERBS | VERB_MOUNT, N_("what to call the mount point") },
+        { OPTION_DIRECT_IO, "direct-io", "auto|yes|no", IMAGE_VERBS, N_("read the file past the page cache") },
+        { OPTION_KEEP, "keep", NULL, VERB_ATTACH | VERB_AUTOMOUNT,
+          N_("stay attached until detached, also after umount and logout") },
+        { OPTION_ON_ACCESS, "on-access", NULL, VERB_ATTACH | VERB_AUTOMOUNT,
+          N_("mount each volume when its folder is entered") },
+        { OPTION_IDLE_TIMEOUT, "idle-timeout", "SECONDS", VERB_ATTACH | VERB_AUTOMOUNT,
+          N_("with --on-access: unmount what is not used for so long (300; 0: never)") },
+        { OPTION_SETTLE, "settle", NULL, IMAGE_VERBS, N_("wait until udev has processed the devices") },
+        { OPTION_ALL, "all", NULL, VERB_DETACH, N_("detach all your images") },
+        { OPTION_FORCE, "force", NULL, VERB_DETACH, N_("give up images that are in use or stuck") },
+        { OPTION_NOTIFY, "notify", NULL, VERB_DETACH, N_("show what goes wrong on the desktop, too") },
+        { OPTION_ALL_USERS, "all-users", NULL, VERB_LIST | VERB_MONITOR, N_("images of other users too") },
+        { OPTION_TARGETS, "targets", NULL, VERB_LIST, N_("print what a TARGET may be, one per line") },
+        { OPTION_PRINT_PATH, "print-path", NULL, VERB_ATTACH, N_("print mount points only, one per line") },
+        { OPTION_JSON, "json", NULL, VERB_ATTACH | VERB_LIST | VERB_INFO | VERB_MONITOR | VERB_AUTOMOUNT,
+          N_("print JSON, one document per line") },
+        { OPTION_NO_ASK_PASSWORD, "no-ask-password", NULL, CALL_VERBS, N_("fail rather than ask for a password") },
+        { 'h', "help", NULL, VERB_ALL, N_("show this help") },
+        { 'V', "version", NULL, VERB_ALL, N_("show the version") },
 };
 
 #define N_OPTIONS ELEMENTSOF(options)
@@ -150,6 +164,9 @@ static int apply_flag(int id, Settings *settings)
         case OPTION_SETTLE:
                 settings->settle = true;
                 break;
+        case OPTION_ON_ACCESS:
+                settings->on_access = true;
+                break;
         case OPTION_PRINT_PATH:
                 settings->print_path = true;
                 break;
@@ -159,8 +176,17 @@ static int apply_flag(int id, Settings *settings)
         case OPTION_ALL:
                 settings->all = true;
                 break;
+        case OPTION_FORCE:
+                settings->force = true;
+                break;
+        case OPTION_NOTIFY:
+                settings->notify = true;
+                break;
         case OPTION_ALL_USERS:
                 settings->all_users = true;
+                break;
+        case OPTION_TARGETS:
+                settings->targets = true;
                 break;
         case OPTION_NO_ASK_PASSWORD:
                 settings->no_ask_password = true;
@@ -200,6 +226,9 @@ static int apply_value(int id, const char *value, Settings *settings)
                 if (r >= 0)
                         settings->sector_size = (uint32_t)number;
                 return r;
+        case OPTION_IDLE_TIMEOUT:
+                settings->has_idle_timeout = true;
+                return text_parse_uint(value, UINT32_MAX, &settings->idle_timeout);
         case OPTION_VOLUME:
                 return options_parse_volumes(value, &settings->volumes, &settings->n_volumes);
         case OPTION_DIRECT_IO:
@@ -222,10 +251,11 @@ static int apply_option(int id, const char *value, Settings *settings)
 
         r = option->value ? apply_value(id, value, settings) : apply_flag(id, settings);
         if (r < 0)
-                return error_print(STATUS_USAGE, value, "--%s takes %s%s", option->name, option->value,
-                                   r == -ERANGE   ? ", and this is too much"
-                                   : r == -EILSEQ ? ", in UTF-8"
-                                                  : "");
+                return error_print(STATUS_USAGE, value,
+                                   r == -ERANGE   ? _("--%s takes %s, and this is too much")
+                                   : r == -EILSEQ ? _("--%s takes %s, in UTF-8")
+                                                  : _("--%s takes %s"),
+                                   option->name, option->value);
         return STATUS_OK;
 }
 
@@ -240,12 +270,12 @@ static int complain(int result, char **argv)
         const char *word = argv[optind - 1];
 
         if (result == ':')
-                return error_print(STATUS_USAGE, word, "needs an argument; see 'loopmount --help'");
+                return error_print(STATUS_USAGE, word, _("needs an argument; see 'loopmount --help'"));
         if (optopt == 0)
-                return error_print(STATUS_USAGE, word, "no such option; see 'loopmount --help'");
+                return error_print(STATUS_USAGE, word, _("no such option; see 'loopmount --help'"));
         if (find_option(optopt) < N_OPTIONS)
-                return error_print(STATUS_USAGE, word, "takes no argument; see 'loopmount --help'");
-        return error_print(STATUS_USAGE, letter, "no such option; see 'loopmount --help'");
+                return error_print(STATUS_USAGE, word, _("takes no argument; see 'loopmount --help'"));
+        return error_print(STATUS_USAGE, letter, _("no such option; see 'loopmount --help'"));
 }
 
 static int check_operands(const Settings *settings, uint32_t given)
@@ -255,20 +285,38 @@ static int check_operands(const Settings *settings, uint32_t given)
         for (size_t i = 0; i < N_OPTIONS; i++)
                 if ((given & (UINT32_C(1) << i)) && !(options[i].verbs & verb->bit))
                         return error_print(STATUS_USAGE, verb->name,
-                                           "--%s means nothing here; see 'loopmount %s --help'", options[i].name,
+                                           _("--%s means nothing here; see 'loopmount %s --help'"), options[i].name,
                                            verb->name);
         if (settings->help || settings->version)
                 return STATUS_OK;
         if (verb->bit == VERB_WITH && (!settings->command || !settings->command[0]))
-                return error_print(STATUS_USAGE, verb->name, "which command? Usage: loopmount with %s", verb->operands);
+                return error_print(STATUS_USAGE, verb->name, _("which command? Usage: loopmount with %s"),
+                                   verb->operands);
         if (settings->n_operands < verb->min_operands)
-                return error_print(STATUS_USAGE, verb->name, "which %s? See 'loopmount %s --help'",
-                                   verb->bit & (VERB_ATTACH | VERB_WITH) ? "image" : "target", verb->name);
+                return error_print(STATUS_USAGE, verb->name,
+                                   verb->bit & (VERB_ATTACH | VERB_OPEN | VERB_WITH)
+                                           ? _("which image? See 'loopmount %s --help'")
+                                           : _("which target? See 'loopmount %s --help'"),
+                                   verb->name);
         if (settings->n_operands > verb->max_operands)
                 return error_print(STATUS_USAGE, settings->operands[verb->max_operands],
-                                   "one too many; see 'loopmount %s --help'", verb->name);
+                                   _("one too many; see 'loopmount %s --help'"), verb->name);
         if (verb->bit == VERB_DETACH && settings->all == (settings->n_operands > 0))
-                return error_print(STATUS_USAGE, verb->name, "which target? Name some, or give --all");
+                return error_print(STATUS_USAGE, verb->name, _("which target? Name some, or give --all"));
+        return STATUS_OK;
+}
+
+static int keep_word(int id, const char *value, Settings *settings)
+{
+        const Option *option = &options[find_option(id)];
+        char **more = reallocarray(settings->given, settings->n_given + 1, sizeof(char *));
+
+        if (more)
+                settings->given = more;
+        if (!more || !(more[settings->n_given] =
+                               text_printf("--%s%s%s", option->name, option->value ? "=" : "", strempty(value))))
+                return error_print(STATUS_FAILED, NULL, "%s", strerror(ENOMEM));
+        settings->n_given++;
         return STATUS_OK;
 }
 
@@ -291,6 +339,8 @@ static int read_arguments(int argc, char **argv, Settings *settings, uint32_t *r
                         continue;
                 }
                 status = apply_option(c, optarg, settings);
+                if (status == STATUS_OK)
+                        status = keep_word(c, optarg, settings);
                 if (status != STATUS_OK)
                         return status;
                 *ret_given |= UINT32_C(1) << find_option(c);
@@ -310,10 +360,10 @@ static int read_verb(char **argv, Settings *settings)
                         settings->operands[settings->n_operands++] = argv[optind++];
 
         if (settings->n_operands == 0)
-                return error_print(STATUS_USAGE, NULL, "what to do? See 'loopmount --help'");
+                return error_print(STATUS_USAGE, NULL, _("what to do? See 'loopmount --help'"));
         settings->verb = verb_find(settings->operands[0]);
         if (!settings->verb)
-                return error_print(STATUS_USAGE, settings->operands[0], "no such verb; see 'loopmount --help'");
+                return error_print(STATUS_USAGE, settings->operands[0], _("no such verb; see 'loopmount --help'"));
         settings->operands++;
         settings->n_operands--;
         return STATUS_OK;
@@ -343,6 +393,9 @@ int options_parse(int argc, char **argv, Settings *ret)
 
 void settings_clear(Settings *settings)
 {
+        for (size_t i = 0; i < settings->n_given; i++)
+                free(settings->given[i]);
+        free(settings->given);
         free(settings->all_operands);
         free(settings->volumes);
         *settings = (Settings){ 0 };
@@ -355,20 +408,20 @@ static void print_option(const Option *option)
         snprintf(left, sizeof(left), "%c%c%c --%s%s%s", option->id <= UINT8_MAX ? '-' : ' ',
                  option->id <= UINT8_MAX ? option->id : ' ', option->id <= UINT8_MAX ? ',' : ' ', option->name,
                  option->value ? "=" : "", strempty(option->value));
-        printf("  %-30s %s\n", left, option->help);
+        printf("  %-30s %s\n", left, _(option->help));
 }
 
 static void print_verb_help(const Verb *verb)
 {
-        printf("Usage: loopmount %s [OPTION...] %s\n\nTo %s.\n", verb->name, verb->operands, verb->summary);
+        printf(_("Usage: loopmount %s [OPTION...] %s\n\nTo %s.\n"), verb->name, verb->operands, _(verb->summary));
         if (verb->details)
-                printf("\n%s", verb->details);
+                printf("\n%s", _(verb->details));
         if (strstr(verb->operands, "TARGET"))
-                fputs("\nTARGET is an image file, a mount point, a device (/dev/loop3, /dev/loop3p1) or an\n"
-                      "id as 'loopmount list' shows it. A word that names an existing file is that\n"
-                      "file; id:WORD is the id in any case.\n",
+                fputs(_("\nTARGET is an image file, a mount point, a device (/dev/loop3, /dev/loop3p1) or an\n"
+                        "id as 'loopmount list' shows it. A word that names an existing file is that\n"
+                        "file; id:WORD is the id in any case.\n"),
                       stdout);
-        printf("\nOptions:\n");
+        fputs(_("\nOptions:\n"), stdout);
         for (size_t i = 0; i < N_OPTIONS; i++)
                 if (options[i].verbs & verb->bit)
                         print_option(&options[i]);
@@ -380,19 +433,21 @@ void options_print_help(const Verb *verb)
                 print_verb_help(verb);
                 return;
         }
-        printf("Usage: loopmount [OPTION...] VERB ...\n\nTurns disk images into mounted file systems.\n\nVerbs:\n");
+        fputs(_("Usage: loopmount [OPTION...] VERB ...\n\nTurns disk images into mounted file systems.\n\nVerbs:\n"),
+              stdout);
         for (const Verb *v = verbs; v->name; v++) {
                 char left[64];
                 snprintf(left, sizeof(left), "%s %s", v->name, v->operands);
-                printf("  %-30s %s\n", left, v->summary);
+                printf("  %-30s %s\n", left, _(v->summary));
         }
-        printf("\nOptions ('loopmount VERB --help' shows which of them a verb takes):\n");
+        fputs(_("\nOptions ('loopmount VERB --help' shows which of them a verb takes):\n"), stdout);
         for (size_t i = 0; i < N_OPTIONS; i++)
                 print_option(&options[i]);
-        fputs("\nTARGET is an image file, a mount point, a device or an id. A SIZE is in bytes, or\n"
-              "has a suffix: K, M, G (powers of 1024; also KiB ...) or KB, MB, GB (of 1000).\n"
-              "\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not authorised, 4 busy or attached\n"
-              "already, 5 not found or not mounted, 6 bad or unsupported image, 7 the daemon\n"
-              "cannot be reached. See loopmount(1).\n",
+        fputs(_("\nTARGET is an image file, a mount point, a device or an id. A SIZE is in bytes, or\n"
+                "has a suffix: K, M, G (powers of 1024; also KiB ...) or KB, MB, GB (of 1000).\n"),
+              stdout);
+        fputs(_("\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not authorised, 4 busy or attached\n"
+                "already, 5 not found or not mounted, 6 bad or unsupported image, 7 the daemon\n"
+                "cannot be reached. See loopmount(1).\n"),
               stdout);
 }

@@ -14,8 +14,10 @@ enum {
         VERB_RESCAN = 1 << 6,
         VERB_MONITOR = 1 << 7,
         VERB_WITH = 1 << 8,
-        VERB_HELP = 1 << 9,
-        VERB_ALL = (1 << 10) - 1,
+        VERB_OPEN = 1 << 9,
+        VERB_HELP = 1 << 10,
+        VERB_AUTOMOUNT = 1 << 11,
+        VERB_ALL = (1 << 12) - 1,
 };
 
 typedef struct Settings Settings;
@@ -36,13 +38,16 @@ struct Settings {
         char **operands; /* without the verb */
         size_t n_operands;
         char **all_operands; /* owns the array */
-        char **command;      /* of "with": what follows the --; NULL without -- */
+        char **given;        /* the options, each as one word: "--name=x", "--writable"; owned */
+        size_t n_given;
+        char **command; /* of "with": what follows the --; NULL without -- */
         bool help, version;
-        bool json, print_path, no_ask_password, all, all_users;
+        bool json, print_path, no_ask_password, all, all_users, force, notify, targets;
 
         /* of the image */
-        bool writable, no_mount, no_partition_scan, keep, settle;
+        bool writable, no_mount, no_partition_scan, keep, settle, on_access, has_idle_timeout;
         uint64_t offset, size;
+        uint64_t idle_timeout; /* seconds */
         uint32_t sector_size;
         const char *direct_io;
 

@@ -12,10 +12,17 @@
 #include <inttypes.h>
 #include <locale.h>
 #include <pwd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <wchar.h>
 
 #include "base/text.h"
+#include "i18n.h"
+
+/* Columns are not made narrower: "  volume 12" has to fit, and headings. */
+#define COLUMN_MIN 12U
+#define UNDERLINE "\x1b[4m"
+#define NO_COLOR "\x1b[0m"
 
 static bool is_ascii(const char *s)
 {
@@ -44,14 +51,51 @@ size_t output_width(const char *text)
         return width;
 }
 
+const char *output_ellipsis(void)
+{
+        return MB_CUR_MAX > 1 ? "\xe2\x80\xa6" : "...";
+}
+
+char *output_ellipsize(const char *text, size_t width)
+{
+        size_t all = output_width(text), dots = output_width(output_ellipsis());
+        size_t left = width > dots ? (width - dots) / 2 : 0, right = width > dots ? width - dots - left : 0, n;
+        const char *head_end = text, *tail = text;
+
+        if (all <= width)
+                return strdup(text);
+        for (const char *s = text; *s; s += n) {
+                n = MAX(text_decode(s, strlen(s), NULL), (size_t)1);
+                if (all - output_width(s) <= left)
+                        head_end = s;
+                if (output_width(s) > right)
+                        tail = s + n;
+        }
+        return text_printf("%.*s%s%s", (int)(head_end - text), text, output_ellipsis(), tail);
+}
+
+bool output_is_terminal(int fd)
+{
+        const char *kind = getenv("TERM");
+
+        return isatty(fd) && !isempty(kind) && !streq(kind, "dumb");
+}
+
 bool output_has_colors(void)
 {
-        return isatty(STDOUT_FILENO) && isempty(getenv("NO_COLOR")) && !streq(strempty(getenv("TERM")), "dumb");
+        return output_is_terminal(STDOUT_FILENO) && isempty(getenv("NO_COLOR"));
+}
+
+size_t output_columns(int fd)
+{
+        struct winsize size;
+
+        return ioctl(fd, TIOCGWINSZ, &size) >= 0 ? size.ws_col : 0;
 }
 
 static int add_cell(Table *table, const char *text)
 {
-        char **cells = reallocarray(table->cells, table->n_cells + 1, sizeof(char *));
+        Cell *cells = reallocarray(table->cells, table->n_cells + 1, sizeof(Cell));
         char *copy = strdup(text);
 
         if (cells)
@@ -60,7 +104,7 @@ static int add_cell(Table *table, const char *text)
                 free(copy);
                 return -ENOMEM;
         }
-        table->cells[table->n_cells++] = copy;
+        table->cells[table->n_cells++] = (Cell){ .text = copy };
         return 0;
 }
 
@@ -74,50 +118,80 @@ int table_add_blank(Table *table)
         return add_cell(table, "");
 }
 
+void table_color(Table *table, const char *color)
+{
+        table->cells[table->n_cells - 1].color = color;
+}
+
 static size_t column_width(const Table *table, size_t column)
 {
         size_t width = 0;
 
         for (size_t i = column; i < table->n_cells; i += table->n_columns)
-                width = MAX(width, output_width(table->cells[i]));
+                width = MAX(width, output_width(table->cells[i].text));
         return width;
 }
 
+/* Takes from the widest of those that may shrink. */
+static void shrink_columns(const Table *table, size_t *widths, size_t columns)
+{
+        size_t all = table->n_columns - 1;
+
+        for (size_t i = 0; i < table->n_columns; i++)
+                all += widths[i];
+        for (; all > columns; all--) {
+                size_t *widest = NULL;
+
+                for (size_t i = 0; i < table->n_columns; i++)
+                        if ((table->may_shrink & (1U << i)) && widths[i] > COLUMN_MIN &&
+                            (!widest || widths[i] > *widest))
+                                widest = &widths[i];
+                if (!widest)
+                        return;
+                --*widest;
+        }
+}
+
 /* The spaces in front of a cell are printed only when it has text: none trail. */
-static void print_row(const Table *table, size_t first, const size_t *widths, FILE *f)
+static void print_row(const Table *table, size_t first, const size_t *widths, FILE *f, bool colors)
 {
         size_t spaces = 0;
 
         for (size_t i = 0; i < table->n_columns; i++) {
-                const char *cell = table->cells[first + i];
+                const Cell *cell = &table->cells[first + i];
+                _cleanup_free_ char *short_text = output_ellipsize(cell->text, widths[i]);
+                const char *text = short_text ? short_text : cell->text;
+                const char *color = colors ? cell->color : NULL;
 
-                if (*cell) {
-                        fprintf(f, "%*s%s", (int)spaces, "", cell);
+                if (*text) {
+                        fprintf(f, "%*s%s%s%s", (int)spaces, "", strempty(color), text, color ? NO_COLOR : "");
                         spaces = 0;
                 }
-                spaces += widths[i] - output_width(cell) + 1;
+                spaces += widths[i] - MIN(output_width(text), widths[i]) + 1;
         }
 }
 
-void table_print(const Table *table, FILE *f, bool bold_heading)
+void table_print(const Table *table, FILE *f, bool colors, size_t columns)
 {
         size_t widths[table->n_columns];
 
         for (size_t i = 0; i < table->n_columns; i++)
                 widths[i] = column_width(table, i);
+        if (columns > 0)
+                shrink_columns(table, widths, columns);
         for (size_t row = 0; row < table->n_cells / table->n_columns; row++) {
-                bool bold = row == 0 && bold_heading;
+                bool heading = row == 0 && colors;
 
-                fputs(bold ? "\x1b[1m" : "", f);
-                print_row(table, row * table->n_columns, widths, f);
-                fputs(bold ? "\x1b[0m\n" : "\n", f);
+                fputs(heading ? UNDERLINE : "", f);
+                print_row(table, row * table->n_columns, widths, f, colors);
+                fputs(heading ? NO_COLOR "\n" : "\n", f);
         }
 }
 
 void table_clear(Table *table)
 {
         for (size_t i = 0; i < table->n_cells; i++)
-                free(table->cells[i]);
+                free(table->cells[i].text);
         free(table->cells);
         *table = (Table){ 0 };
 }
@@ -177,7 +251,7 @@ char *output_value(const Field *field, const void *object)
         case 'a':
                 return output_join_lines(*(char **const *)place);
         case 'b':
-                return strdup(*(const int *)place ? "yes" : "no");
+                return strdup(*(const int *)place ? _("yes") : _("no"));
         case 'u':
                 return format_number(*(const uint32_t *)place, field->look);
         default:
@@ -185,64 +259,58 @@ char *output_value(const Field *field, const void *object)
         }
 }
 
-struct json_object *output_json_value(const Field *field, const void *object)
+void output_json_value(Json *json, const char *key, const Field *field, const void *object)
 {
         const void *place = field_pointer(field, object);
-        struct json_object *array;
 
         switch (field->signature[0]) {
         case 's':
-                return json_object_new_string(strempty(*(char *const *)place));
+                json_string(json, key, strempty(*(char *const *)place));
+                break;
         case 'a':
-                array = json_object_new_array();
-                for (char *const *s = *(char **const *)place; s && *s; s++)
-                        json_object_array_add(array, json_object_new_string(*s));
-                return array;
+                json_strings(json, key, *(char **const *)place);
+                break;
         case 'b':
-                return json_object_new_boolean(*(const int *)place);
+                json_bool(json, key, *(const int *)place);
+                break;
         case 'u':
-                return json_object_new_uint64(*(const uint32_t *)place);
+                json_number(json, key, *(const uint32_t *)place);
+                break;
         default:
-                return json_object_new_uint64(*(const uint64_t *)place);
+                json_number(json, key, *(const uint64_t *)place);
         }
 }
 
-static struct json_object *json_fields(const Field *fields, const void *object)
+static void write_fields(Json *json, const Field *fields, const void *object)
 {
-        struct json_object *json = json_object_new_object();
-
         for (const Field *f = fields; f->property; f++)
                 if (f->key)
-                        json_object_object_add(json, f->key, output_json_value(f, object));
-        return json;
+                        output_json_value(json, f->key, f, object);
 }
 
-struct json_object *output_json_volume(const Volume *volume)
+void output_json_volume(Json *json, const char *key, const Volume *volume)
 {
-        return json_fields(volume_fields, volume);
+        json_open(json, key, '{');
+        write_fields(json, volume_fields, volume);
+        json_close(json, '}');
 }
 
-struct json_object *output_json_image(const Image *image)
+void output_json_image(Json *json, const char *key, const Image *image)
 {
-        struct json_object *json = json_fields(image_fields, image), *volumes = json_object_new_array();
-
+        json_open(json, key, '{');
+        write_fields(json, image_fields, image);
+        json_open(json, "volumes", '[');
         for (const Volume *v = image->volumes; v; v = v->next)
-                json_object_array_add(volumes, output_json_volume(v));
-        json_object_object_add(json, "volumes", volumes);
-        return json;
+                output_json_volume(json, NULL, v);
+        json_close(json, ']');
+        json_close(json, '}');
 }
 
-struct json_object *output_json_document(const Image *image)
+void output_json_document(FILE *f, const Image *image)
 {
-        struct json_object *document = json_object_new_object();
+        Json json = { .f = f };
 
-        json_object_object_add(document, "image", output_json_image(image));
-        return document;
-}
-
-void output_print_json(struct json_object *json)
-{
-        puts(json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-        fflush(stdout);
-        json_object_put(json);
+        json_open(&json, NULL, '{');
+        output_json_image(&json, "image", image);
+        json_end(&json);
 }

@@ -2,8 +2,6 @@
 /* What a user means by TARGET: an image file, a mount point, a device or an id. */
 #pragma once
 
-#include <sys/stat.h>
-
 #include "model.h"
 
 typedef enum TargetKind {
@@ -17,8 +15,7 @@ typedef enum TargetKind {
 
 typedef struct Target {
         const char *argument;
-        Image **images; /* into the model; one, but for a file that is attached several times */
-        size_t n_images;
+        Model model;    /* of the images it means; one, but for a file that is attached several times */
         Volume *volume; /* if a mount point or a partition was named, else NULL */
 } Target;
 
@@ -29,13 +26,13 @@ typedef struct Target {
 TargetKind target_classify(const char *argument, const struct stat *st, const char **ret_id);
 
 /*
- * Finds the images in @model that @argument means; at least one on success.
+ * Finds the images that @argument means, in brief; at least one on success.
  * Prints why not; gives an exit code.
  */
-int target_resolve(Connection *connection, const Model *model, const char *argument, Target *ret);
+int target_resolve(Connection *connection, const char *argument, Target *ret);
 
 /* The same, and it must be one image: several are printed as an error. */
-int target_resolve_one(Connection *connection, const Model *model, const char *argument, Target *ret);
+int target_resolve_one(Connection *connection, const char *argument, Target *ret);
 
 void target_clear(Target *target);
 #define _cleanup_target_ _cleanup_(target_clear)

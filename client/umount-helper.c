@@ -13,6 +13,7 @@
 #include <getopt.h>
 
 #include "errors.h"
+#include "i18n.h"
 #include "target.h"
 
 enum {
@@ -42,26 +43,26 @@ static int parse(int argc, char **argv, const char **ret_directory)
                 int letter;
                 const char *what;
         } refused[] = {
-                { 'f', "cannot be unmounted by force" },
-                { 'l', "cannot be unmounted lazily; without -l the error says who uses it" },
-                { 'r', "cannot be remounted read-only" },
-                { 'N', "cannot be unmounted in another mount namespace" },
+                { 'f', N_("cannot be unmounted by force") },
+                { 'l', N_("cannot be unmounted lazily; without -l the error says who uses it") },
+                { 'r', N_("cannot be remounted read-only") },
+                { 'N', N_("cannot be unmounted in another mount namespace") },
         };
         const char *directory = argc > 1 ? argv[1] : NULL;
         int c;
 
         if (!directory || *directory == '-')
-                return error_print(STATUS_USAGE, NULL, "to be run by umount(8): umount.loopmount DIR [-nv]");
+                return error_print(STATUS_USAGE, NULL, _("to be run by umount(8): umount.loopmount DIR [-nv]"));
         optind = 2;
         while ((c = getopt(argc, argv, "flnrsvN:t:")) >= 0) {
                 if (c == '?')
                         return STATUS_USAGE;
                 for (size_t i = 0; i < ELEMENTSOF(refused); i++)
                         if (refused[i].letter == c)
-                                return error_print(STATUS_USAGE, directory, "%s", refused[i].what);
+                                return error_print(STATUS_USAGE, directory, "%s", _(refused[i].what));
         }
         if (optind < argc)
-                return error_print(STATUS_USAGE, argv[optind], "one directory at a time");
+                return error_print(STATUS_USAGE, argv[optind], _("one directory at a time"));
         *ret_directory = directory;
         return STATUS_OK;
 }
@@ -70,20 +71,18 @@ static int unmount(const char *directory)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_connection_ Connection connection = { 0 };
-        _cleanup_model_ Model model = { 0 };
         _cleanup_target_ Target target = { 0 };
         int r, status;
 
         status = connection_open(&connection, true);
         if (status == STATUS_OK)
-                status = model_load(&connection, &model);
-        if (status == STATUS_OK)
-                status = target_resolve(&connection, &model, directory, &target);
+                status = target_resolve(&connection, directory, &target);
         if (status != STATUS_OK)
                 return status;
         if (!target.volume)
-                return error_print(STATUS_NOT_FOUND, directory, "is not the mount point of an attached image");
+                return error_print(STATUS_NOT_FOUND, directory, _("is not the mount point of an attached image"));
 
+        connection_say(&connection, _("Unmounting %s"), directory);
         r = connection_call_simple(&connection, target.volume->path, VOLUME_INTERFACE, "Unmount", &error);
         return r < 0 ? error_print_bus(directory, &error, r) : STATUS_OK;
 }
@@ -93,6 +92,7 @@ int main(int argc, char **argv)
         const char *directory = NULL;
         int status;
 
+        i18n_start();
         status = parse(argc, argv, &directory);
         if (status == STATUS_OK)
                 status = unmount(directory);

@@ -5,11 +5,13 @@
 #include "options.h"
 
 int verb_attach(const Settings *settings);
+int verb_automount(const Settings *settings);
 int verb_detach(const Settings *settings);
 int verb_info(const Settings *settings);
 int verb_list(const Settings *settings);
 int verb_monitor(const Settings *settings);
 int verb_mount(const Settings *settings);
+int verb_open(const Settings *settings);
 int verb_rescan(const Settings *settings);
 int verb_unmount(const Settings *settings);
 int verb_with(const Settings *settings);

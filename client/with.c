@@ -21,6 +21,7 @@
 #include "attach.h"
 #include "detach.h"
 #include "errors.h"
+#include "i18n.h"
 #include "output.h"
 #include "verbs.h"
 
@@ -110,35 +111,25 @@ static int run(const Settings *settings, char **mount_points, const sigset_t *bl
 }
 
 /* Asks which images are attached from the file already. Prints what goes wrong; gives an exit code. */
-static int find_attached(Connection *connection, const char *name, int fd, sd_bus_message **ret_reply)
+static int find_attached(Connection *connection, const char *name, int fd, Model *ret)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        struct stat st;
         int r;
 
-        r = sd_bus_call_method(connection->bus, BUS_NAME, ROOT_PATH, MANAGER_INTERFACE, "FindByFile", &error, ret_reply,
-                               "h", fd);
+        if (fstat(fd, &st) < 0)
+                return error_print(STATUS_FAILED, name, "%s", strerror(errno));
+        r = model_query(connection, &(ModelFilter){ .file = &st }, &error, ret);
         if (r >= 0)
                 return STATUS_OK;
         return interrupted ? STATUS_SIGNAL + interrupted : error_print_bus(name, &error, r);
-}
-
-static bool is_listed(sd_bus_message *reply, const char *wanted)
-{
-        const char *path;
-
-        if (sd_bus_message_enter_container(reply, 'a', "o") < 0)
-                return false;
-        while (sd_bus_message_read_basic(reply, 'o', &path) > 0)
-                if (streq(path, wanted))
-                        return true;
-        return false;
 }
 
 /* Gives an exit code; what went wrong has been printed, unless the user interrupted it. */
 static int attach(const Settings *settings, Attached *ret, bool *ret_was_attached)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *before = NULL;
+        _cleanup_model_ Model before = { 0 };
         _cleanup_connection_ Connection connection = { 0 };
         _cleanup_close_ int fd = -1;
         const char *name = settings->operands[0];
@@ -154,10 +145,11 @@ static int attach(const Settings *settings, Attached *ret, bool *ret_was_attache
         status = find_attached(&connection, name, fd, &before);
         if (status != STATUS_OK)
                 return status;
+        connection_say(&connection, _("Attaching %s"), name);
         r = attach_call(&connection, settings, fd, &error, ret);
         if (r < 0)
                 return interrupted ? STATUS_SIGNAL + interrupted : error_print_bus(name, &error, r);
-        *ret_was_attached = is_listed(before, ret->path);
+        *ret_was_attached = model_find_image(&before, ret->path);
         return STATUS_OK;
 }
 
@@ -170,7 +162,7 @@ static int detach(const Settings *settings, const char *path)
         status = connection_open(&connection, !settings->no_ask_password);
         if (status != STATUS_OK)
                 return status;
-        return detach_image(&connection, path, settings->operands[0]);
+        return detach_image(&connection, path, settings->operands[0], false);
 }
 
 static int complain_not_mounted(const Settings *settings, const char *path)
@@ -179,11 +171,12 @@ static int complain_not_mounted(const Settings *settings, const char *path)
         _cleanup_model_ Model model = { 0 };
         const Image *image = NULL;
 
-        if (connection_open(&connection, false) == STATUS_OK && model_load(&connection, &model) == STATUS_OK)
-                image = model_find_image(&model, path);
+        if (connection_open(&connection, false) == STATUS_OK &&
+            model_list(&connection, &(ModelFilter){ .id = model_id_of(path) }, &model) == STATUS_OK)
+                image = model.images;
         if (image)
                 attach_print_obstacles(image, settings->operands[0]);
-        return error_print(STATUS_BAD_IMAGE, settings->operands[0], "nothing in it can be mounted");
+        return error_print(STATUS_BAD_IMAGE, settings->operands[0], _("nothing in it can be mounted"));
 }
 
 int verb_with(const Settings *settings)
