@@ -9,7 +9,7 @@
  *   deny        no
  *   challenge   no, but yes if the caller may be asked for a password and the
  *               flag AllowUserInteraction says so; without it, is_challenge
- *   silent      no answer, until CancelCheckAuthorization or Release
+ *   silent      no answer, until Release
  *   dismiss     the error Cancelled, as when a person closes the dialogue
  *   error       the error Failed
  *   malformed   an answer of another signature than polkit's
@@ -67,15 +67,12 @@ static const char introspection[] = "<node>"
                                     "    <method name='GetChecks'>"
                                     "      <arg name='checks' type='a(sa{sv}sa{ss}us)' direction='out'/>"
                                     "    </method>"
-                                    "    <method name='GetCancelled'>"
-                                    "      <arg name='ids' type='as' direction='out'/>"
+                                    /* How many are silent. */
+                                    "    <method name='CountPending'>"
+                                    "      <arg name='n' type='u' direction='out'/>"
                                     "    </method>"
-                                    "    <method name='GetPending'>"
-                                    "      <arg name='ids' type='as' direction='out'/>"
-                                    "    </method>"
-                                    /* Sent when a check, or a cancellation, has come in. */
+                                    /* Sent when a check has come in. */
                                     "    <signal name='Asked'/>"
-                                    "    <signal name='Cancelled'/>"
                                     "  </interface>"
                                     "</node>";
 
@@ -86,7 +83,6 @@ typedef struct Check {
 
 static GDBusConnection *bus;
 static GPtrArray *checks;    /* Check */
-static GPtrArray *cancelled; /* char */
 static GHashTable *verdicts; /* action -> verdict */
 static unsigned delay_msec;
 
@@ -103,13 +99,6 @@ static const char *check_action(const Check *check)
         const char *action;
         g_variant_get_child(check->parameters, 1, "&s", &action);
         return action;
-}
-
-static const char *check_id(const Check *check)
-{
-        const char *id;
-        g_variant_get_child(check->parameters, 4, "&s", &id);
-        return id;
 }
 
 static bool check_is_interactive(const Check *check)
@@ -198,7 +187,7 @@ static const char *verdict_for(const char *action)
 static gboolean on_delay(gpointer userdata)
 {
         Check *check = userdata;
-        /* Cancelled in the meantime? */
+        /* Released in the meantime? */
         if (check->invocation)
                 answer(check, verdict_for(check_action(check)));
         return G_SOURCE_REMOVE;
@@ -225,21 +214,6 @@ static void check_authorization(GVariant *parameters, GDBusMethodInvocation *inv
                 answer(check, verdict_for(check_action(check)));
 }
 
-static void cancel_check(GVariant *parameters, GDBusMethodInvocation *invocation)
-{
-        const char *id;
-
-        g_variant_get(parameters, "(&s)", &id);
-        g_ptr_array_add(cancelled, g_strdup(id));
-        for (guint i = 0; i < checks->len; i++) {
-                Check *check = g_ptr_array_index(checks, i);
-                if (check->invocation && *id && streq(check_id(check), id))
-                        answer_error(check, "Cancelled");
-        }
-        g_dbus_method_invocation_return_value(invocation, NULL);
-        emit("Cancelled");
-}
-
 /* ---- the test's methods ---- */
 
 static void reset(void)
@@ -252,7 +226,6 @@ static void reset(void)
         /* What waits for its delay is kept for on_delay(). */
         if (delay_msec == 0)
                 g_ptr_array_set_size(checks, 0);
-        g_ptr_array_set_size(cancelled, 0);
         g_hash_table_remove_all(verdicts);
         delay_msec = 0;
 }
@@ -284,27 +257,13 @@ static GVariant *list_checks(void)
         return g_variant_new("(a(sa{sv}sa{ss}us))", &list);
 }
 
-static GVariant *list_pending(void)
+static GVariant *count_pending(void)
 {
-        GVariantBuilder list;
+        guint32 n = 0;
 
-        g_variant_builder_init(&list, G_VARIANT_TYPE("as"));
-        for (guint i = 0; i < checks->len; i++) {
-                const Check *check = g_ptr_array_index(checks, i);
-                if (check->invocation)
-                        g_variant_builder_add(&list, "s", check_id(check));
-        }
-        return g_variant_new("(as)", &list);
-}
-
-static GVariant *list_cancelled(void)
-{
-        GVariantBuilder list;
-
-        g_variant_builder_init(&list, G_VARIANT_TYPE("as"));
-        for (guint i = 0; i < cancelled->len; i++)
-                g_variant_builder_add(&list, "s", g_ptr_array_index(cancelled, i));
-        return g_variant_new("(as)", &list);
+        for (guint i = 0; i < checks->len; i++)
+                n += ((const Check *)g_ptr_array_index(checks, i))->invocation != NULL;
+        return g_variant_new("(u)", n);
 }
 
 static GVariant *test_method(const char *method, GVariant *parameters)
@@ -323,10 +282,8 @@ static GVariant *test_method(const char *method, GVariant *parameters)
                 reset();
         } else if (streq(method, "GetChecks")) {
                 return list_checks();
-        } else if (streq(method, "GetPending")) {
-                return list_pending();
         } else {
-                return list_cancelled();
+                return count_pending();
         }
         return NULL;
 }
@@ -345,7 +302,7 @@ static void on_method(GDBusConnection *connection, const char *sender, const cha
         else if (streq(method, "CheckAuthorization"))
                 check_authorization(parameters, invocation);
         else
-                cancel_check(parameters, invocation);
+                g_error("%s can stop the real polkitd for good: see daemon/mechanism/polkit.c", method);
 }
 
 static GVariant *on_property(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
@@ -378,7 +335,6 @@ int main(void)
 
         g_assert_no_error(error);
         checks = g_ptr_array_new_with_free_func(check_free);
-        cancelled = g_ptr_array_new_with_free_func(g_free);
         verdicts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         /* It ends with the bus. */
         bus = g_bus_get_sync(G_BUS_TYPE_SYSTEM, NULL, &error);

@@ -13,9 +13,12 @@
 
 #include <fcntl.h>
 
+#define ANYTHING ""
+
 /*
  * Methods that a stranger may call, and what they give him then (as GVariant
- * text): they only ever see or touch the images of their caller, who has none.
+ * text): they only ever see or touch the images of their caller, who has none; or
+ * tell what everybody may read in properties.
  */
 static const struct {
         const char *interface;
@@ -24,6 +27,7 @@ static const struct {
 } harmless[] = {
         { MANAGER, "FindByFile", "(@ao [],)" },
         { MANAGER, "DetachAll", "()" },
+        { MANAGER, "ListImages", ANYTHING },
 };
 
 /* An image of root's, mounted; bob, to whom it is nothing. */
@@ -148,7 +152,8 @@ static void assert_refused(GDBusConnection *bus, const char *path, const char *i
         }
         test_assert_succeeded(call);
         g_autofree char *reply = g_variant_print(call->reply, TRUE);
-        g_assert_cmpstr(reply, ==, wanted);
+        if (!streq(wanted, ANYTHING))
+                g_assert_cmpstr(reply, ==, wanted);
 }
 
 /* Gives how many methods there were. */
@@ -276,7 +281,7 @@ static void test_question(Fixture *f, gconstpointer userdata)
         g_assert_cmpstr(check->subject_name, ==, g_dbus_connection_get_unique_name(f->ann));
         g_assert_true(g_str_has_prefix(check->action, "org.loopmount1."));
         g_assert_cmpuint(check->flags, ==, 0);
-        g_assert_cmpstr(check->cancellation_id, !=, "");
+        g_assert_cmpstr(check->cancellation_id, ==, "");
 }
 
 /* The action is one that our policy file has: a misspelt one is denied to all for ever. */
@@ -422,22 +427,7 @@ static void test_others_go_on(Fixture *f, gconstpointer userdata)
         test_assert_failed(waiting, "NotAuthorized", "*");
 }
 
-static void assert_cancelled_all(TestPolkit *polkit, unsigned n)
-{
-        test_polkit_wait_cancelled(polkit, n);
-        g_autoptr(GPtrArray) checks = test_polkit_checks(polkit);
-        g_auto(GStrv) cancelled = test_polkit_cancelled(polkit);
-        g_auto(GStrv) pending = test_polkit_pending(polkit);
-
-        g_assert_cmpuint(checks->len, ==, n);
-        g_assert_cmpuint(g_strv_length(cancelled), ==, n);
-        g_assert_cmpuint(g_strv_length(pending), ==, 0);
-        for (guint i = 0; i < checks->len; i++) {
-                const TestPolkitCheck *check = g_ptr_array_index(checks, i);
-                g_assert_true(g_strv_contains((const char *const *)cancelled, check->cancellation_id));
-        }
-}
-
+/* polkit sees for itself that there is nobody any more to ask about; a late answer is nobody's. */
 static void test_client_goes(Fixture *f, gconstpointer userdata)
 {
         g_autoptr(TestSnapshot) before = test_snapshot_take_idle(f->daemon->pid);
@@ -451,30 +441,13 @@ static void test_client_goes(Fixture *f, gconstpointer userdata)
         test_polkit_wait_asked(f->polkit, 2);
         test_disconnect(visitor);
 
-        assert_cancelled_all(f->polkit, 2);
         test_snapshot_wait(before, f->daemon->pid);
+        test_polkit_release(f->polkit, "allow");
+        test_snapshot_assert(before, f->daemon->pid);
         test_call_wait(attach);
         test_call_wait(detach);
         test_call_free(attach);
         test_call_free(detach);
-}
-
-/* Two questions are never called the same, or taking back the one would take back the other. */
-static void test_cancellation_ids(Fixture *f, gconstpointer userdata)
-{
-        g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-
-        (void)userdata;
-        for (unsigned i = 0; i < 5; i++) {
-                g_autoptr(TestCall) attach = attach_start(f->ann, f->anns_file, false);
-                test_call_wait(attach);
-        }
-        g_autoptr(GPtrArray) checks = test_polkit_checks(f->polkit);
-        g_assert_cmpuint(checks->len, ==, 5);
-        for (guint i = 0; i < checks->len; i++) {
-                const TestPolkitCheck *check = g_ptr_array_index(checks, i);
-                g_assert_true(g_hash_table_add(seen, g_strdup(check->cancellation_id)));
-        }
 }
 
 /* What was asked for is what is done: the image is the file that was passed, whatever its name says by then. */
@@ -552,7 +525,6 @@ int main(int argc, char **argv)
         ADD("/authorisation/pending/nothing-before", test_nothing_before_the_answer);
         ADD("/authorisation/pending/others-go-on", test_others_go_on);
         ADD("/authorisation/pending/client-goes", test_client_goes);
-        ADD("/authorisation/pending/ids", test_cancellation_ids);
         ADD("/authorisation/pending/frozen", test_frozen);
         ADD("/authorisation/pending/object-goes", test_object_goes);
         return g_test_run();

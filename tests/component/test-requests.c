@@ -65,10 +65,10 @@ static const struct {
         const char *key;
         const char *type;
 } attach_options[] = {
-        { "read-only", "b" },      { "offset", "t" }, { "size", "t" },     { "sector-size", "u" },
-        { "partition-scan", "b" }, { "mount", "b" },  { "volumes", "au" }, { "filesystem-type", "s" },
-        { "mount-options", "s" },  { "name", "s" },   { "settle", "b" },   { "direct-io", "s" },
-        { "auto-detach", "b" },
+        { "read-only", "b" },      { "offset", "t" },        { "size", "t" },     { "sector-size", "u" },
+        { "partition-scan", "b" }, { "mount", "b" },         { "volumes", "au" }, { "filesystem-type", "s" },
+        { "mount-options", "s" },  { "name", "s" },          { "settle", "b" },   { "direct-io", "s" },
+        { "auto-detach", "b" },    { "session-bound", "b" },
 };
 
 /* A value of every type that an option could be confused with. */
@@ -218,10 +218,10 @@ static void test_options_not_permitted(Fixture *f, gconstpointer userdata)
 
 static void assert_no_options(GDBusConnection *bus, const char *path, const char *interface, const char *method)
 {
-        g_autoptr(TestCall) call = test_call(bus, path, interface, method, g_variant_new_parsed("({'force': <true>},)"),
+        g_autoptr(TestCall) call = test_call(bus, path, interface, method, g_variant_new_parsed("({'lazy': <true>},)"),
                                              (TestCallOptions){ 0 });
         g_test_message("%s", method);
-        test_assert_failed(call, "InvalidArgs", "*force*");
+        test_assert_failed(call, "InvalidArgs", "*lazy*");
 }
 
 static void test_other_methods(Fixture *f, gconstpointer userdata)
@@ -236,6 +236,10 @@ static void test_other_methods(Fixture *f, gconstpointer userdata)
         assert_no_options(f->ann, image, IMAGE, "SetCapacity");
         assert_no_options(f->ann, volume, VOLUME, "Mount");
         assert_no_options(f->ann, volume, VOLUME, "Unmount");
+
+        g_autoptr(TestCall) wrong = test_call(f->ann, image, IMAGE, "Detach", g_variant_new_parsed("({'force': <1>},)"),
+                                              (TestCallOptions){ 0 });
+        test_assert_failed(wrong, "InvalidArgs", "*force*");
 
         static const char *const bad[] = { "{'read-only': <true>}", "{'name': <1>}", "{'filesystem-type': <2>}",
                                            "{'mount-options': <true>}", "{'name': <'a'>, 'name': <'b'>}" };
@@ -459,6 +463,65 @@ static void test_pending_requests(Fixture *f, gconstpointer userdata)
         unlink(bobs);
 }
 
+/* ---- what the bus is asked ---- */
+
+/* Of all messages on the bus; counted in GDBus's thread. */
+typedef struct Overheard {
+        gint n_questions, n_matches, n_ends;
+} Overheard;
+
+/* Whoever overhears must not answer: nothing goes on from here. */
+static GDBusMessage *overhear(GDBusConnection *bus, GDBusMessage *message, gboolean incoming, gpointer userdata)
+{
+        Overheard *overheard = userdata;
+        const char *member = g_dbus_message_get_member(message);
+
+        (void)bus;
+        if (!incoming || g_dbus_message_get_message_type(message) != G_DBUS_MESSAGE_TYPE_METHOD_CALL)
+                return message;
+        if (g_strcmp0(member, "GetConnectionCredentials") == 0)
+                g_atomic_int_inc(&overheard->n_questions);
+        else if (g_strcmp0(member, "AddMatch") == 0 || g_strcmp0(member, "RemoveMatch") == 0)
+                g_atomic_int_inc(&overheard->n_matches);
+        else if (g_strcmp0(member, "Get") == 0)
+                g_atomic_int_inc(&overheard->n_ends);
+        g_object_unref(message);
+        return NULL;
+}
+
+static bool has_ended(gpointer userdata)
+{
+        return g_atomic_int_get(&((Overheard *)userdata)->n_ends) > 0;
+}
+
+/* Who calls, and that he leaves: both once for many calls. */
+static void test_questions(Fixture *f, gconstpointer userdata)
+{
+        GDBusConnection *monitor = test_connect_as(TEST_ROOT);
+        g_autoptr(GError) error = NULL;
+        Overheard overheard = { 0 };
+
+        (void)userdata;
+        /* Before it is one: an answer to what it overhears would end it. */
+        (void)g_dbus_connection_add_filter(monitor, overhear, &overheard, NULL);
+        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
+                monitor, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Monitoring",
+                "BecomeMonitor", g_variant_new_parsed("(@as [], uint32 0)"), NULL, G_DBUS_CALL_FLAGS_NONE, -1, NULL,
+                &error);
+        g_assert_no_error(error);
+        g_assert_nonnull(reply);
+        for (unsigned i = 0; i < 3; i++)
+                g_variant_unref(
+                        test_call_ok(f->ann, ROOT_PATH, MANAGER, "DetachAll", g_variant_new_parsed("(@a{sv} {},)")));
+        g_variant_unref(
+                test_call_ok(f->ann, ROOT_PATH, DBUS_PROPERTIES, "Get", g_variant_new("(ss)", MANAGER, "Version")));
+        test_wait_quiet(has_ended, &overheard, "the last call to be overheard");
+        g_assert_cmpint(g_atomic_int_get(&overheard.n_questions), ==, 1);
+        g_assert_cmpint(g_atomic_int_get(&overheard.n_matches), ==, 1);
+        g_dbus_connection_close_sync(monitor, NULL, NULL);
+        g_object_unref(monitor);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -479,6 +542,7 @@ int main(int argc, char **argv)
         ADD("/requests/descriptors/surplus", test_surplus_descriptors);
         ADD("/requests/signatures", test_signatures);
         ADD("/requests/still-there", test_still_there);
+        ADD("/requests/questions", test_questions);
         g_test_add("/requests/limits/pending", Fixture, "[Limits]\nMaxRequestsPerUser=8\n", fixture_set_up,
                    test_pending_requests, fixture_tear_down);
         return g_test_run();

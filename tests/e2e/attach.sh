@@ -229,14 +229,13 @@ test_writable() {
 }
 
 test_looking_at_an_image_does_not_change_it() {
-    local before name
+    local name
     for name in ext4-dirty.img xfs.img btrfs.img f2fs.img fat32.img; do
         copy "$name"
-        before=$(sha256sum "$copy")
         ann loopmount attach "$copy"
         tries ann sh -c "cat $media/*/hello.txt"
         ann loopmount detach "$copy"
-        expect_equal "$before" "$(sha256sum "$copy")" "the sum of $name"
+        cmp "$copy" "$images/$name" || fail "$name was changed"
         ann rm "$copy"
     done
 }

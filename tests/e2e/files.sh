@@ -156,12 +156,39 @@ test_a_full_disk_below_a_writable_image() {
     tries ann sh -c "dd if=/dev/zero bs=1M count=20 status=none | tr '\\0' x | dd of=$media/FAT32/big bs=64K conv=fsync status=none"
     local code=$status text=$err
     tries ann loopmount detach --all
-    local detached=$status
+    local detached=$status told=$err
     wait_until "it is detached" gone "$media/FAT32"
     root umount /home/ann/small
     # Which one it is is up to the kernel.
     [[ $code -ne 0 && $text == *@("Input/output error"|"No space left on device")* ]] || fail "the writer sees no error: $code '$text'"
-    expect_equal 0 "$detached" "the exit code of detach"
+    expect_equal 1 "$detached" "the exit code of detach"
+    [[ $told == *"not all that was written"* ]] || fail "detach says: $told"
+}
+
+# A stick that is pulled out: its device is gone, whatever is open.
+test_the_medium_is_pulled_out() {
+    local disk
+    root modprobe scsi_debug dev_size_mb=64
+    root udevadm settle
+    disk=$(lsblk --noheadings --nodeps --output NAME,MODEL | sed -n 's/ *scsi_debug.*//p')
+    [[ -n $disk ]] || fail "there is no disk of scsi_debug"
+    root mke2fs -q -t ext4 "/dev/$disk"
+    root install -d /home/ann/stick
+    root mount "/dev/$disk" /home/ann/stick
+    root install -o ann "$images/fat16.img" /home/ann/stick/fat16.img
+    root chown ann /home/ann/stick
+    root chmod u+w /home/ann/stick/fat16.img
+    ann loopmount attach -w stick/fat16.img
+    ann dd if=/dev/zero of="$media/FAT16/new" bs=64K count=8 status=none
+    root sh -c "echo 1 >/sys/block/$disk/device/delete"
+    tries ann loopmount detach --all
+    local code=$status told=$err
+    wait_until "it is detached" gone "$media/FAT16"
+    root umount /home/ann/stick
+    root rmdir /home/ann/stick
+    wait_until "scsi_debug can go" root modprobe --remove scsi_debug
+    expect_equal 1 "$code" "the exit code of detach"
+    [[ $told == *"not all that was written"* ]] || fail "detach says: $told"
 }
 
 test_a_file_system_that_is_mounted_elsewhere() {

@@ -135,6 +135,12 @@ test_an_administrator_may_take_away_another_users_image() {
     fails 5 ann loopmount info "$iso"
 }
 
+# Behind all the questions above whose askers have gone.
+test_polkit_still_answers() {
+    timeout 20 busctl get-property org.freedesktop.PolicyKit1 /org/freedesktop/PolicyKit1/Authority \
+        org.freedesktop.PolicyKit1.Authority BackendVersion
+}
+
 test_without_polkit_root_alone_may() {
     local unit=polkit.service
     systemctl mask --runtime --quiet --now "$unit"
@@ -158,4 +164,75 @@ test_what_is_attached_can_be_detached_without_polkit() {
     tries ann loopmount detach "$iso"
     systemctl unmask --runtime --quiet polkit.service
     expect_equal 0 "$status" "the exit code"
+}
+
+# ---- The rules in docs/examples ----
+
+# with_rules NAME: as an administrator would install it, until the test ends. Which groups somebody is in counts
+# from the next login on (polkit 124 and later): "root as-bob-cron" is one.
+with_rules() {
+    trap without_rules EXIT
+    install -m 644 "/usr/share/doc/loopmount/examples/$1.rules" /etc/polkit-1/rules.d/50-loopmount.rules
+    restart_polkit
+}
+
+# Not more often than its unit likes.
+restart_polkit() {
+    systemctl reset-failed polkit.service 2>/dev/null || true
+    systemctl restart polkit.service
+}
+
+without_rules() {
+    rm -f /etc/polkit-1/rules.d/50-loopmount.rules
+    ! getent group images >/dev/null || groupdel images
+    restart_polkit
+}
+
+test_a_rule_permits_a_group_from_anywhere() {
+    groupadd --users bob images
+    with_rules group-from-anywhere
+    root as-bob-cron loopmount attach "$iso"
+    bob loopmount detach "$iso"
+    fails 3 ann_cron loopmount attach "$iso"
+    without_rules
+    fails 3 root as-bob-cron loopmount attach "$iso"
+}
+
+test_a_rule_asks_everybody() {
+    with_rules always-ask
+    fails 3 ann loopmount attach --no-ask-password "$iso"
+    root loopmount attach "$iso"
+    root loopmount detach "$iso"
+    without_rules
+    ann loopmount attach "$iso"
+    detach_all
+}
+
+# A member is asked for the password of an administrator from cron, as ever; others need not try.
+test_a_rule_permits_a_group_only() {
+    groupadd --users bob images
+    with_rules group-only
+    fails 3 ann loopmount attach "$iso"
+    expect_err_has "Not authorised"
+    fails 3 root as-bob-cron loopmount attach "$iso"
+    expect_err_has "administrator's password"
+    without_rules
+    ann loopmount attach "$iso"
+    detach_all
+}
+
+# One of ann's waits for a password.
+test_limit_of_requests() {
+    configure $'[Limits]\nMaxRequestsPerUser=1'
+    start waiting ann_ssh "$bin/terminal" -- loopmount attach "$iso"
+    wait_for_output waiting "$prompt"
+    fails 1 ann loopmount attach "$images/ext4.img"
+    expect_err_has "Too many requests"
+    root loopmount attach "$images/ext4.img"
+    root loopmount detach "$images/ext4.img"
+    root pkill --signal TERM --uid ann --exact loopmount
+    tries end waiting
+    ann loopmount attach "$images/ext4.img"
+    detach_all
+    unconfigure
 }

@@ -105,6 +105,29 @@ test_detach_while_busy_names_the_process_and_changes_nothing() {
     ann loopmount detach "$gpt"
 }
 
+test_forced_detach_while_busy() {
+    attach "$gpt"
+    start holder ann sh -c "exec sleep 60 <$media/ROOT/hello.txt"
+    wait_until "it sleeps" grep -q sleep "/proc/$pid/comm"
+    fails 3 bob loopmount detach --force --no-ask-password "$device"
+    expect_mounted "$media/ROOT"
+    ann loopmount detach --force "$gpt"
+    expect_err_has "it goes when the last program closes it"
+    [[ ! -e $media/ROOT && ! -e $media/ESP ]] || fail "a folder is still there"
+    ann loopmount list
+    expect_out_has gpt-multi.img
+    kill "$pid"
+    tries end holder
+    wait_until "it is detached" is_detached
+}
+
+test_forced_detach_of_what_nobody_uses() {
+    attach "$iso"
+    ann loopmount detach --force "$iso"
+    expect_no_err
+    is_detached || fail "it is still there"
+}
+
 test_other_users_processes_are_only_counted() {
     attach "$iso"
     start holder root sh -c "cd $mount_point && exec sleep 60"

@@ -102,7 +102,7 @@ test_help_is_complete() {
     local verb option
     ann loopmount --help
     expect_no_err
-    for verb in attach detach list info mount unmount rescan monitor with help; do
+    for verb in attach detach list info mount unmount rescan monitor with open automount help; do
         expect_out_has "  $verb "
     done
     ann loopmount attach --help
@@ -113,7 +113,7 @@ test_help_is_complete() {
     local attach_help=$out
     ann loopmount help attach
     expect_out "$attach_help"
-    for verb in detach list info mount unmount rescan monitor with; do
+    for verb in detach list info mount unmount rescan monitor with open automount; do
         ann loopmount "$verb" --help
         expect_out_has "Usage: loopmount $verb"
     done
@@ -141,10 +141,10 @@ test_wrong_usage() {
 
 test_the_list_on_a_terminal() {
     ann loopmount attach "$iso"
-    ann "$bin/terminal" -- loopmount list
+    ann "$bin/terminal" -- env TERM=linux loopmount list
     expect_out_has "1 image attached."
-    expect_out_has $'\e[1m'
-    ann "$bin/terminal" -- env NO_COLOR=1 loopmount list
+    expect_out_has $'\e[4m'
+    ann "$bin/terminal" -- env TERM=linux NO_COLOR=1 loopmount list
     expect_out_lacks $'\e'
     detach_all
 }

@@ -4,10 +4,12 @@
  * devices: file systems, partitions, names, kinds of files, and what is visible on
  * the bus while it happens.
  */
+#include "base/paths.h"
 #include "lib/fuse-file.h"
 #include "lib/ground.h"
 
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #define MIB (UINT64_C(1) << 20)
@@ -173,6 +175,37 @@ static void test_partitions(TestGround *g, gconstpointer table)
         g_assert_null(none);
         test_detach(g->ann, image);
         unlink(file);
+}
+
+/* Every record that is written is renamed to its name. */
+static unsigned attach_and_count_records(TestGround *g, const char *file)
+{
+        _cleanup_close_ int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+        char events[16384];
+        ssize_t size;
+        unsigned n = 0;
+
+        g_assert_cmpint(inotify_add_watch(watch, RUN_IMAGES_DIR, IN_MOVED_TO), >=, 0);
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+        test_detach(g->ann, image);
+        size = read(watch, events, sizeof(events));
+        g_assert_cmpint(size, >, 0);
+        for (size_t i = 0; i < (size_t)size; n++)
+                i += sizeof(struct inotify_event) + ((struct inotify_event *)(events + i))->len;
+        return n;
+}
+
+/* The daemon writes them itself, and is not there for others meanwhile. */
+static void test_as_many_records(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "A", "B", "C", "D", "E", "F", NULL };
+        g_autofree char *one = test_image_ext4("one.img", "ONE", TEST_ANN);
+        g_autofree char *six = test_image_partitioned("six.img", "gpt", labels, TEST_ANN);
+
+        (void)userdata;
+        g_assert_cmpuint(attach_and_count_records(g, six), ==, attach_and_count_records(g, one));
+        unlink(one);
+        unlink(six);
 }
 
 static void test_partition_gpt(TestGround *g, gconstpointer userdata)
@@ -602,6 +635,7 @@ int main(int argc, char **argv)
         TEST_ADD("/attach/filesystem/writable", NULL, test_writable);
         TEST_ADD("/attach/filesystem/default", NULL, test_read_only_by_default);
         TEST_ADD("/attach/partitions/gpt", NULL, test_partition_gpt);
+        TEST_ADD("/attach/partitions/records", NULL, test_as_many_records);
         TEST_ADD("/attach/partitions/dos", NULL, test_partition_dos);
         TEST_ADD("/attach/partitions/chosen", NULL, test_chosen_volumes);
         TEST_ADD("/attach/partitions/without-scan", NULL, test_without_scan);

@@ -50,6 +50,12 @@ static bool no_images(gpointer userdata)
         return g_strv_length(images) == 0;
 }
 
+static bool no_loops(gpointer userdata)
+{
+        (void)userdata;
+        return test_count_loops() == 0;
+}
+
 /* ---- taking over ---- */
 
 static void test_takes_over(TestGround *g, gconstpointer userdata)
@@ -178,6 +184,7 @@ static void test_device_reused_meanwhile(TestGround *g, gconstpointer userdata)
         (void)userdata;
         test_daemon_kill(g->daemon);
         g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
+        test_wait_quiet(no_loops, NULL, "the kernel to have done with the device");
         test_run("losetup", "--read-only", device, other, NULL);
         test_run("mount", "-o", "ro", device, mount_points[0], NULL);
         test_ground_restart_daemon(g);

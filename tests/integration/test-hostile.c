@@ -5,6 +5,8 @@
  * image, a foot in the door of a mount that is about to be taken back.
  */
 #include <fcntl.h>
+#include <linux/blkpg.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include "lib/fuse-file.h"
@@ -84,6 +86,14 @@ static void test_bind(TestGround *g, gconstpointer userdata)
 
 /* ---- a device that is exchanged ---- */
 
+static void change_partition(const char *disk, int operation, struct blkpg_partition *partition)
+{
+        _cleanup_close_ int fd = test_open_as(TEST_ROOT, disk, O_RDONLY);
+        struct blkpg_ioctl_arg arg = { .op = operation, .datalen = sizeof(*partition), .data = partition };
+
+        g_assert_cmpint(ioctl(fd, BLKPG, &arg), ==, 0);
+}
+
 static void test_exchanged_partition(TestGround *g, gconstpointer userdata)
 {
         static const char *const labels[] = { "FIRST", "SECOND", NULL };
@@ -92,13 +102,13 @@ static void test_exchanged_partition(TestGround *g, gconstpointer userdata)
         g_autofree char *disk = test_device_of(g->ann, image);
         g_autofree char *volume = test_volume_path(image, 1);
         g_autofree char *second = test_volume_path(image, 2);
-        g_autofree char *start =
-                g_strdup_printf("%" G_GUINT64_FORMAT, test_property_number(g->ann, second, VOLUME, "Offset") / 512);
+        long long start = (long long)test_property_number(g->ann, second, VOLUME, "Offset");
 
         (void)userdata;
-        test_run("delpart", disk, "1", NULL);
-        test_run("delpart", disk, "2", NULL);
-        test_run("addpart", disk, "1", start, "2048", NULL);
+        change_partition(disk, BLKPG_DEL_PARTITION, &(struct blkpg_partition){ .pno = 1 });
+        change_partition(disk, BLKPG_DEL_PARTITION, &(struct blkpg_partition){ .pno = 2 });
+        change_partition(disk, BLKPG_ADD_PARTITION,
+                         &(struct blkpg_partition){ .pno = 1, .start = start, .length = 1 << 20 });
         g_autoptr(TestCall) call = test_simple_call(g->ann, volume, VOLUME, "Mount");
         test_assert_failed(call, "InvalidImage", "*not what it was*");
         test_detach(g->ann, image);

@@ -44,11 +44,11 @@ static void overwrite(const char *file, off_t offset, const void *bytes, size_t 
 static void test_damaged(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *file = test_image_ext4("damaged.img", "DAMAGED", TEST_ANN);
-        static const char zeros[64] = { 0 };
+        static const char zeros[6 * 1024] = { 0 };
 
         (void)userdata;
-        /* Block and inode counts of the superblock. */
-        overwrite(file, 1024, zeros, 20);
+        /* The group descriptors, which follow the superblock. libblkid may check the sum of that. */
+        overwrite(file, 2048, zeros, sizeof(zeros));
         assert_attach_fails(g, file, NULL, "InvalidImage", "*");
         /* Asked for or not, it is the same. */
         assert_attach_fails(g, file, "{'volumes': <[uint32 0]>}", "InvalidImage", "*");
@@ -83,11 +83,11 @@ static void test_one_of_three(TestGround *g, gconstpointer userdata)
 {
         static const char *const labels[] = { "FIRST", "SECOND", "THIRD", NULL };
         g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
-        static const char zeros[64] = { 0 };
+        static const char zeros[6 * 1024] = { 0 };
         g_auto(GStrv) mount_points = NULL;
 
         (void)userdata;
-        overwrite(file, (off_t)(2 * 2 * MIB + 1024), zeros, 20);
+        overwrite(file, (off_t)(2 * 2 * MIB + 2048), zeros, sizeof(zeros));
         assert_attach_fails(g, file, "{'volumes': <[uint32 1, 2, 3]>}", "InvalidImage", "*volume 2*");
 
         g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);

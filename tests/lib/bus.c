@@ -208,15 +208,15 @@ void test_assert_failed(const TestCall *call, const char *name, const char *patt
 GVariant *test_options(const char *text)
 {
         g_autoptr(GError) error = NULL;
-        GVariant *options = g_variant_parse(G_VARIANT_TYPE_VARDICT, text ? text : "{}", NULL, NULL, &error);
+        g_autoptr(GVariant) options = g_variant_parse(G_VARIANT_TYPE_VARDICT, text ? text : "{}", NULL, NULL, &error);
         g_assert_no_error(error);
-        return options;
+        g_autoptr(GBytes) bytes = g_variant_get_data_as_bytes(options);
+        return g_variant_new_from_bytes(G_VARIANT_TYPE_VARDICT, bytes, TRUE);
 }
 
 TestCall *test_attach_start(GDBusConnection *bus, int fd, const char *options)
 {
-        g_autoptr(GVariant) dictionary = test_options(options);
-        return test_call_start(bus, ROOT_PATH, MANAGER, "Attach", g_variant_new("(h@a{sv})", 0, dictionary),
+        return test_call_start(bus, ROOT_PATH, MANAGER, "Attach", g_variant_new("(h@a{sv})", 0, test_options(options)),
                                (TestCallOptions){ .fd = fd });
 }
 
@@ -240,6 +240,12 @@ char *test_attach_path(GDBusConnection *bus, const char *path, const char *optio
         if (ret_mount_points)
                 *ret_mount_points = g_steal_pointer(&mount_points);
         return image;
+}
+
+TestCall *test_simple_call_start(GDBusConnection *bus, const char *path, const char *interface, const char *method)
+{
+        return test_call_start(bus, path, interface, method, g_variant_new_parsed("(@a{sv} {},)"),
+                               (TestCallOptions){ 0 });
 }
 
 TestCall *test_simple_call(GDBusConnection *bus, const char *path, const char *interface, const char *method)

@@ -73,7 +73,7 @@ void test_assert_succeeded(const TestCall *call);
 
 /* ---- the API in short ---- */
 
-/* An a{sv} from GVariant text: "{'mount': <false>}"; NULL: empty. */
+/* An a{sv} from GVariant text: "{'mount': <false>}"; NULL: empty. Floating, as g_variant_new() gives it. */
 GVariant *test_options(const char *text);
 
 /* Attach of @fd with options as above. */
@@ -84,6 +84,7 @@ TestCall *test_attach(GDBusConnection *bus, int fd, const char *options);
 char *test_attach_path(GDBusConnection *bus, const char *path, const char *options, char ***ret_mount_points);
 
 /* A method of the daemon that takes nothing but options, without any. */
+TestCall *test_simple_call_start(GDBusConnection *bus, const char *path, const char *interface, const char *method);
 TestCall *test_simple_call(GDBusConnection *bus, const char *path, const char *interface, const char *method);
 
 /* A property, or NULL if the object or the property is not there. */

@@ -53,31 +53,38 @@ static bool is_up_or_gone(gpointer userdata)
         return daemon->has_name || daemon->gone;
 }
 
-static pid_t spawn(const char *const *environment)
+/* They are for the process that has this number; and it gets the number only by being started. */
+#define START "test \"$LISTEN_FDS\" && export LISTEN_PID=$$; exec \"$0\""
+
+static pid_t spawn(const char *const *environment, const int *fds, size_t n_fds)
 {
         const char *program = g_getenv("LOOPMOUNTD");
         if (!program)
                 g_error("LOOPMOUNTD is not set: the daemon to be tested");
 
-        const char *argv[] = { program, NULL };
+        const char *argv[] = { "/bin/sh", "-c", START, program, NULL };
         g_auto(GStrv) envp = g_get_environ();
         for (; environment && *environment; environment++) {
                 g_auto(GStrv) pair = g_strsplit(*environment, "=", 2);
                 envp = g_environ_setenv(envp, pair[0], pair[1], TRUE);
         }
+        g_autofree int *targets = g_new(int, n_fds + 1);
+        for (size_t i = 0; i < n_fds; i++)
+                targets[i] = 3 + (int)i;
         g_autoptr(GError) error = NULL;
         GPid pid;
-        g_spawn_async("/", (char **)argv, envp, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid, &error);
+        g_spawn_async_with_pipes_and_fds("/", argv, (const char *const *)envp, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
+                                         -1, -1, -1, fds, targets, n_fds, &pid, NULL, NULL, NULL, &error);
         g_assert_no_error(error);
         return pid;
 }
 
-static TestDaemon *start(const char *const *environment)
+static TestDaemon *start(const char *const *environment, const int *fds, size_t n_fds)
 {
         TestDaemon *daemon = g_new0(TestDaemon, 1);
 
         daemon->bus = test_connect_as(TEST_ROOT);
-        daemon->pid = spawn(environment);
+        daemon->pid = spawn(environment, fds, n_fds);
         daemon->watch = g_child_watch_add(daemon->pid, on_end, daemon);
         daemon->name_watch = g_bus_watch_name_on_connection(daemon->bus, BUS_NAME, G_BUS_NAME_WATCHER_FLAGS_NONE,
                                                             on_name, on_no_name, daemon, NULL);
@@ -90,12 +97,21 @@ static TestDaemon *start(const char *const *environment)
 TestDaemon *test_daemon_start_with(const char *configuration, const char *const *environment)
 {
         configure(configuration);
-        return start(environment);
+        return start(environment, NULL, 0);
 }
 
 TestDaemon *test_daemon_start_again(void)
 {
-        return start(NULL);
+        return start(NULL, NULL, 0);
+}
+
+TestDaemon *test_daemon_start_with_fds(const int *fds, size_t n_fds, const char *names)
+{
+        g_autofree char *number = g_strdup_printf("LISTEN_FDS=%zu", n_fds);
+        g_autofree char *named = g_strconcat("LISTEN_FDNAMES=", names, NULL);
+        const char *environment[] = { number, named, NULL };
+
+        return start(environment, fds, n_fds);
 }
 
 TestDaemon *test_daemon_start(const char *configuration)

@@ -26,6 +26,9 @@ TestDaemon *test_daemon_start_with(const char *configuration, const char *const 
 /* The same with the configuration of the last one. */
 TestDaemon *test_daemon_start_again(void);
 
+/* The same with descriptors as sd_listen_fds_with_names(3) finds them; @names: with colons in between. */
+TestDaemon *test_daemon_start_with_fds(const int *fds, size_t n_fds, const char *names);
+
 /* SIGTERM; waits for the end and requires that it was a clean one. */
 TestDaemon *test_daemon_stop(TestDaemon *daemon);
 

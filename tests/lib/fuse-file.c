@@ -33,6 +33,10 @@ typedef struct Shared {
         atomic_bool silent_fsync;
         atomic_bool silent_flush;
         char flush_comm[16]; /* set before silent_flush */
+        atomic_bool silent_stat;
+        atomic_bool silent_write;
+        atomic_bool exchange_at_fsync;
+        char other[256]; /* set before exchange_at_fsync */
         atomic_uint n_stuck;
 } Shared;
 
@@ -100,7 +104,7 @@ static void answer_init(const Server *server, uint64_t unique)
 
 static void answer_lookup(const Server *server, uint64_t unique, const char *name)
 {
-        struct fuse_entry_out out = { .nodeid = FILE_NODE, .entry_valid = 3600, .attr_valid = 3600 };
+        struct fuse_entry_out out = { .nodeid = FILE_NODE, .entry_valid = 3600 };
 
         if (strcmp(name, FILE_NAME) != 0) {
                 reply(server, unique, -ENOENT, NULL, 0);
@@ -112,8 +116,29 @@ static void answer_lookup(const Server *server, uint64_t unique, const char *nam
 
 static void answer_attributes(const Server *server, uint64_t unique, uint64_t node)
 {
-        struct fuse_attr_out out = { .attr_valid = 3600, .attr = attributes(server, node) };
+        struct fuse_attr_out out = { .attr = attributes(server, node) };
         reply(server, unique, 0, &out, sizeof(out));
+}
+
+static void answer_write(const Server *server, uint64_t unique, const struct fuse_write_in *in)
+{
+        struct fuse_write_out out = { 0 };
+        ssize_t n = pwrite(server->backing, in + 1, in->size, (off_t)in->offset);
+
+        out.size = n < 0 ? 0 : (uint32_t)n;
+        reply(server, unique, n < 0 ? -errno : 0, &out, n < 0 ? 0 : sizeof(out));
+}
+
+static void exchange(Server *server)
+{
+        struct stat st;
+        int fd = open(server->shared->other, O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                _exit(4);
+        close(server->backing);
+        server->backing = fd;
+        server->size = (uint64_t)st.st_size;
 }
 
 static void answer_read(Server *server, uint64_t unique, const struct fuse_read_in *in)
@@ -144,6 +169,11 @@ static void answer_stuck(Server *server)
         for (unsigned i = 0; i < n; i++)
                 if (server->stuck[i].header.opcode == FUSE_READ)
                         answer_read(server, server->stuck[i].header.unique, &server->stuck[i].read);
+                else if (server->stuck[i].header.opcode == FUSE_GETATTR)
+                        answer_attributes(server, server->stuck[i].header.unique, server->stuck[i].header.nodeid);
+                else if (server->stuck[i].header.opcode == FUSE_WRITE)
+                        /* Its bytes were not kept. */
+                        reply(server, server->stuck[i].header.unique, -EIO, NULL, 0);
                 else
                         reply(server, server->stuck[i].header.unique, 0, NULL, 0);
 }
@@ -190,7 +220,10 @@ static void handle(Server *server, const struct fuse_in_header *header, const vo
                 answer_lookup(server, header->unique, body);
                 break;
         case FUSE_GETATTR:
-                answer_attributes(server, header->unique, header->nodeid);
+                if (atomic_load(&server->shared->silent_stat) && header->nodeid == FILE_NODE)
+                        done_or_keep(server, header, true);
+                else
+                        answer_attributes(server, header->unique, header->nodeid);
                 break;
         case FUSE_OPEN:
                 reply(server, header->unique, 0, &opened, sizeof(opened));
@@ -198,12 +231,20 @@ static void handle(Server *server, const struct fuse_in_header *header, const vo
         case FUSE_READ:
                 read_or_keep(server, header, body);
                 break;
+        case FUSE_WRITE:
+                if (atomic_load(&server->shared->silent_write))
+                        done_or_keep(server, header, true);
+                else
+                        answer_write(server, header->unique, body);
+                break;
         case FUSE_STATFS:
                 reply(server, header->unique, 0, &statfs, sizeof(statfs));
                 break;
         case FUSE_FSYNC:
                 if (atomic_exchange(&server->shared->silent_at_fsync, false))
                         atomic_store(&server->shared->silent, true);
+                if (atomic_exchange(&server->shared->exchange_at_fsync, false))
+                        exchange(server);
                 done_or_keep(server, header, atomic_load(&server->shared->silent_fsync));
                 break;
         case FUSE_FLUSH:
@@ -277,7 +318,7 @@ TestFuseFile *test_fuse_file_start(const char *name, const char *backing, uid_t 
         fuse->shared = mmap(NULL, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         check(fuse->shared != MAP_FAILED, "mmap");
         check(pipe2(wake, O_CLOEXEC) == 0, "pipe");
-        server->backing = open(backing, O_RDONLY | O_CLOEXEC);
+        server->backing = open(backing, O_RDWR | O_CLOEXEC);
         check(server->backing >= 0 && fstat(server->backing, &st) == 0, backing);
         server->fuse = mount_fuse(fuse->folder, uid, others);
         server->wake = wake[0];
@@ -328,6 +369,29 @@ void test_fuse_file_silence_flush(TestFuseFile *fuse, const char *comm)
         atomic_store(&fuse->shared->silent_flush, true);
 }
 
+void test_fuse_file_silence_stat(TestFuseFile *fuse)
+{
+        atomic_store(&fuse->shared->silent_stat, true);
+}
+
+void test_fuse_file_silence_write(TestFuseFile *fuse)
+{
+        atomic_store(&fuse->shared->silent_write, true);
+}
+
+void test_fuse_file_exchange_at_fsync(TestFuseFile *fuse, const char *backing)
+{
+        g_strlcpy(fuse->shared->other, backing, sizeof(fuse->shared->other));
+        atomic_store(&fuse->shared->exchange_at_fsync, true);
+}
+
+void test_fuse_file_kill(TestFuseFile *fuse)
+{
+        kill(fuse->server, SIGKILL);
+        waitpid(fuse->server, NULL, 0);
+        fuse->server = 0;
+}
+
 bool test_fuse_file_has_stuck(gpointer userdata)
 {
         const TestFuseFile *fuse = userdata;
@@ -339,13 +403,15 @@ void test_fuse_file_resume(TestFuseFile *fuse)
         atomic_store(&fuse->shared->silent, false);
         atomic_store(&fuse->shared->silent_fsync, false);
         atomic_store(&fuse->shared->silent_flush, false);
+        atomic_store(&fuse->shared->silent_stat, false);
+        atomic_store(&fuse->shared->silent_write, false);
         check(write(fuse->wake, "", 1) == 1, "wake up the FUSE server");
 }
 
 TestFuseFile *test_fuse_file_stop(TestFuseFile *fuse)
 {
-        kill(fuse->server, SIGKILL);
-        waitpid(fuse->server, NULL, 0);
+        if (fuse->server > 0)
+                test_fuse_file_kill(fuse);
         close(fuse->wake);
         /* Lazily: a loop device that was just cleared may hold the file for a moment. */
         check(umount2(fuse->folder, MNT_DETACH) == 0, "umount fuse");

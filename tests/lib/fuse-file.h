@@ -34,6 +34,22 @@ void test_fuse_file_silence_at_fsync(TestFuseFile *fuse);
 void test_fuse_file_silence_fsync(TestFuseFile *fuse);
 void test_fuse_file_silence_flush(TestFuseFile *fuse, const char *comm);
 
+/* From now on its attributes are not told: who does stat(2), also of an open file, is stuck. */
+void test_fuse_file_silence_stat(TestFuseFile *fuse);
+
+/* From now on writes get no answer. */
+void test_fuse_file_silence_write(TestFuseFile *fuse);
+
+/*
+ * From the next fsync(2) on, which is when a loop device is bound to it and behind
+ * the probe, the file shows another one, of another size perhaps. What is read past
+ * the page cache (direct I/O) is the other's bytes.
+ */
+void test_fuse_file_exchange_at_fsync(TestFuseFile *fuse, const char *backing);
+
+/* The server dies: whoever asks for something gets an error, as of a medium that was pulled out. */
+void test_fuse_file_kill(TestFuseFile *fuse);
+
 /* Whether a read, an fsync or a close is waiting; for test_wait_quiet(). @userdata: the TestFuseFile. */
 bool test_fuse_file_has_stuck(gpointer userdata);
 

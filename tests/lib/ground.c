@@ -67,14 +67,20 @@ char *test_mount_options(const char *mount_point)
         g_autofree char *text = NULL;
         g_assert_true(g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL));
         g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+        char *options = NULL;
 
         for (char **line = lines; *line; line++) {
                 g_auto(GStrv) field = g_strsplit(*line, " ", -1);
                 unsigned n = g_strv_length(field);
-                if (n > 6 && streq(field[4], wanted))
-                        return g_strdup_printf(",%s,%s,", field[5], field[n - 1]);
+                if (n <= 6 || !streq(field[4], wanted))
+                        continue;
+                /* What comes later is on top. */
+                g_free(options);
+                options = g_strdup_printf(",%s,%s,", field[5], field[n - 1]);
         }
-        g_error("nothing is mounted at %s", mount_point);
+        if (!options)
+                g_error("nothing is mounted at %s", mount_point);
+        return options;
 }
 
 char *test_device_of(GDBusConnection *bus, const char *object)

@@ -9,7 +9,6 @@ typedef struct TestPolkit {
         GPid pid;
         char *name; /* unique; the well-known one can be given up */
         unsigned n_asked;
-        unsigned n_cancelled;
         guint subscription;
 } TestPolkit;
 
@@ -41,13 +40,11 @@ void test_polkit_release(TestPolkit *polkit, const char *verdict);
 /* Denies all, forgets all. */
 void test_polkit_reset(TestPolkit *polkit);
 
-/* Waits until it was asked (a check was cancelled) @n times since the last reset. */
+/* Waits until it was asked @n times since the last reset. */
 void test_polkit_wait_asked(TestPolkit *polkit, unsigned n);
-void test_polkit_wait_cancelled(TestPolkit *polkit, unsigned n);
 
 /* Of TestPolkitCheck, with its free function; since the last reset. */
 GPtrArray *test_polkit_checks(TestPolkit *polkit);
 
-/* Cancellation ids: those that CancelCheckAuthorization named, and those without an answer. */
-char **test_polkit_cancelled(TestPolkit *polkit);
-char **test_polkit_pending(TestPolkit *polkit);
+/* Those without an answer. */
+unsigned test_polkit_count_pending(TestPolkit *polkit);

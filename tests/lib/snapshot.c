@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "lib/wait.h"
+#include "mechanism/job.h"
 
 struct TestSnapshot {
         GPtrArray *lines;
@@ -129,26 +130,45 @@ static void add_folder(TestSnapshot *snapshot, const char *what, const char *fol
 
 /* ---- the daemon's process ---- */
 
-static void add_children(TestSnapshot *snapshot, pid_t daemon)
+/* Gives how many there are that only wait for the next job: they go by themselves. */
+static unsigned add_children(TestSnapshot *snapshot, pid_t daemon)
 {
         g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", daemon, daemon);
         g_autofree char *text = NULL;
+        unsigned n_idle = 0;
 
         if (!g_file_get_contents(path, &text, NULL, NULL))
-                return;
+                return 0;
         g_auto(GStrv) pids = g_strsplit(g_strchomp(text), " ", -1);
         for (char **pid = pids; *pid; pid++) {
                 g_autofree char *comm_path = g_strdup_printf("/proc/%s/comm", *pid);
                 g_autofree char *comm = NULL;
-                if (**pid && g_file_get_contents(comm_path, &comm, NULL, NULL))
-                        add(snapshot, g_strdup_printf("child %s", g_strchomp(comm)));
+                if (!**pid || !g_file_get_contents(comm_path, &comm, NULL, NULL))
+                        continue;
+                if (streq(g_strchomp(comm), JOB_IDLE_NAME))
+                        n_idle++;
+                else
+                        add(snapshot, g_strdup_printf("child %s", comm));
         }
+        return n_idle;
 }
 
-static void add_descriptors(TestSnapshot *snapshot, pid_t daemon)
+/* The daemon has two for each idle child. */
+static bool is_of_idle(const char *target, unsigned *n_sockets, unsigned *n_pidfds)
+{
+        unsigned *n = streq(target, "socket:") ? n_sockets : streq(target, "anon_inode:[pidfd]") ? n_pidfds : NULL;
+
+        if (!n || *n == 0)
+                return false;
+        (*n)--;
+        return true;
+}
+
+static void add_descriptors(TestSnapshot *snapshot, pid_t daemon, unsigned n_idle)
 {
         g_autofree char *folder = g_strdup_printf("/proc/%d/fd", daemon);
         g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+        unsigned n_sockets = n_idle, n_pidfds = n_idle;
         const char *name;
 
         while (dir && (name = g_dir_read_name(dir))) {
@@ -160,8 +180,20 @@ static void add_descriptors(TestSnapshot *snapshot, pid_t daemon)
                 char *bracket = strchr(target, '[');
                 if (bracket && g_ascii_isdigit(bracket[1]))
                         *bracket = 0;
-                add(snapshot, g_strdup_printf("descriptor %s", target));
+                if (!is_of_idle(target, &n_sockets, &n_pidfds))
+                        add(snapshot, g_strdup_printf("descriptor %s", target));
         }
+}
+
+bool test_has_busy_children(pid_t daemon)
+{
+        TestSnapshot snapshot = { .lines = g_ptr_array_new_with_free_func(g_free) };
+        bool has;
+
+        (void)add_children(&snapshot, daemon);
+        has = snapshot.lines->len > 0;
+        g_ptr_array_unref(snapshot.lines);
+        return has;
 }
 
 /* ---- the whole ---- */
@@ -182,24 +214,37 @@ TestSnapshot *test_snapshot_take(pid_t daemon)
         add_folder(snapshot, "mount point", "/run/media");
         add_folder(snapshot, "record", "/run/loopmount");
         if (daemon > 0) {
-                add_children(snapshot, daemon);
-                add_descriptors(snapshot, daemon);
+                unsigned n_idle = add_children(snapshot, daemon);
+                add_descriptors(snapshot, daemon, n_idle);
         }
         g_ptr_array_sort(snapshot->lines, compare);
         return snapshot;
 }
 
-static bool has_no_children(gpointer userdata)
+typedef struct Idle {
+        pid_t daemon;
+        TestSnapshot *last;
+} Idle;
+
+/* The descriptor of a child goes a moment after the child: idle is what stays the same. */
+static bool is_idle(gpointer userdata)
 {
-        g_autoptr(TestSnapshot) now = test_snapshot_take(*(const pid_t *)userdata);
-        return test_snapshot_count(now, "child ") == 0 &&
-               test_snapshot_count(now, "descriptor anon_inode:[pidfd]") == 0;
+        Idle *idle = userdata;
+        g_autoptr(TestSnapshot) last = idle->last;
+
+        idle->last = test_snapshot_take(idle->daemon);
+        if (!last || test_snapshot_count(idle->last, "child ") > 0)
+                return false;
+        g_autofree char *difference = test_snapshot_difference(last, idle->last);
+        return !difference;
 }
 
 TestSnapshot *test_snapshot_take_idle(pid_t daemon)
 {
-        test_wait_quiet(has_no_children, &daemon, "the daemon's children to end");
-        return test_snapshot_take(daemon);
+        Idle idle = { .daemon = daemon };
+
+        test_wait_quiet(is_idle, &idle, "the daemon's children to end");
+        return idle.last;
 }
 
 TestSnapshot *test_snapshot_free(TestSnapshot *snapshot)

@@ -2,7 +2,8 @@
 /*
  * What must be the same before and after a test: this run's loop devices and
  * their partitions, mounts, directories below /run/media, records below
- * /run/loopmount, lines of utab; and of the daemon its children and descriptors.
+ * /run/loopmount, lines of utab; and of the daemon its children and descriptors,
+ * but for children that have done their job and wait for another.
  * tests/harness/snapshot prints the same for people.
  */
 #pragma once
@@ -19,6 +20,9 @@ TestSnapshot *test_snapshot_take(pid_t daemon);
 
 /* The same when the daemon's children have ended: some live a moment longer than what they did. */
 TestSnapshot *test_snapshot_take_idle(pid_t daemon);
+
+/* Whether it has children that do something. */
+bool test_has_busy_children(pid_t daemon);
 
 TestSnapshot *test_snapshot_free(TestSnapshot *snapshot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TestSnapshot, test_snapshot_free)

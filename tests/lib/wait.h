@@ -5,7 +5,7 @@
 #include "lib/base.h"
 
 /* What every wait of a test ends with; long, because it is only met by what fails. */
-#define TEST_DEADLINE_SEC 20
+#define TEST_DEADLINE_SEC 60
 
 typedef bool (*TestCondition)(gpointer userdata);
 

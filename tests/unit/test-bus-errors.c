@@ -54,6 +54,8 @@ static void test_names(void)
                 { STAGE_PLAN, -ENOENT, "InvalidArgs" },
                 { STAGE_PLAN, -EPERM, "OptionNotPermitted" },
                 { STAGE_PLAN, -EROFS, "OptionNotPermitted" },
+                { STAGE_MOUNT, -EROFS, "OptionNotPermitted" },
+                { STAGE_MOUNT, -EACCES, "OptionNotPermitted" }, /* how the kernel says it of a UDF */
                 { STAGE_PLAN, -EALREADY, "AlreadyMounted" },
                 { STAGE_PLAN, -EDQUOT, "LimitExceeded" },
                 { STAGE_BIND, -ENODATA, "InvalidImage" },

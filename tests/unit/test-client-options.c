@@ -91,7 +91,17 @@ static void test_order(void)
         g_assert_cmpuint(ended.n_operands, ==, 2);
         g_assert_cmpstr(ended.operands[0], ==, "-w");
         g_assert_cmpstr(ended.operands[1], ==, "--all");
-        g_assert_false(ended.all);
+        g_assert_false(ended.all || ended.force);
+}
+
+static void test_force(void)
+{
+        _cleanup_(settings_clear) Settings one = { 0 }, all = { 0 };
+
+        g_assert_cmpint(parse("detach a --force", &one), ==, STATUS_OK);
+        g_assert_true(one.force && !one.all);
+        g_assert_cmpint(parse("detach --force --all", &all), ==, STATUS_OK);
+        g_assert_true(all.force && all.all);
 }
 
 static void test_with(void)
@@ -127,6 +137,7 @@ static void test_refused(void)
         assert_refused("list -wx");
         assert_refused("list -w");
         assert_refused("detach a --json");
+        assert_refused("unmount a --force");
         assert_refused("list --json=3");
         assert_refused("list a");
         assert_refused("attach");
@@ -170,6 +181,7 @@ int main(int argc, char **argv)
         g_test_add_func("/client/options/defaults", test_defaults);
         g_test_add_func("/client/options/volumes", test_volumes);
         g_test_add_func("/client/options/order", test_order);
+        g_test_add_func("/client/options/force", test_force);
         g_test_add_func("/client/options/with", test_with);
         g_test_add_func("/client/options/refused", test_refused);
         g_test_add_func("/client/options/help", test_help);

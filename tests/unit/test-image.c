@@ -152,6 +152,19 @@ static void assert_ids(const Registry *registry, const uint64_t *ids, size_t n_i
         g_assert_null(registry_nth(registry, SIZE_MAX));
 }
 
+/* @owners, in any order, and no others. */
+static void assert_owners(const Registry *registry, const uid_t *owners, size_t n_owners)
+{
+        g_assert_cmpuint(registry_count_owners(registry), ==, n_owners);
+        for (size_t i = 0; i < n_owners; i++) {
+                size_t n_found = 0;
+
+                for (size_t j = 0; j < n_owners; j++)
+                        n_found += registry_nth_owner(registry, j) == owners[i];
+                g_assert_cmpuint(n_found, ==, 1);
+        }
+}
+
 static void test_registry(void)
 {
         g_autoptr(GString) text = g_string_new(NULL);
@@ -185,12 +198,16 @@ static void test_registry(void)
         g_assert_cmpuint(registry_count_of(registry, 1000), ==, 3);
         g_assert_cmpuint(registry_count_of(registry, 1001), ==, 1);
         g_assert_cmpuint(registry_count_of(registry, 0), ==, 0);
+        assert_owners(registry, (uid_t[]){ 1000, 1001 }, 2);
 
         registry_remove(registry, seven);
         assert_log(&log, "removed 7 (4)"); /* it is still there then */
         g_assert_null(registry_find(registry, 7));
         registry_remove(registry, three);
         assert_ids(registry, (uint64_t[]){ 5, UINT64_MAX }, 2);
+        g_assert_cmpuint(registry_count_of(registry, 1000), ==, 2);
+        g_assert_cmpuint(registry_count_of(registry, 1001), ==, 0);
+        assert_owners(registry, (uid_t[]){ 1000 }, 1);
         assert_log(&log, "removed 3 (3)");
 }
 

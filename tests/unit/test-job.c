@@ -34,6 +34,7 @@ typedef struct Outcome {
 } Outcome;
 
 static sd_event *event;
+static size_t n_fds_at_start; /* behind the first job, for which the event loop opens some */
 
 static void on_done(int error, JobAnswer *answer, void *userdata)
 {
@@ -134,6 +135,7 @@ static void test_answer(void)
         g_assert_cmpmem(outcome.data, outcome.size, "what was seen", strlen("what was seen"));
         g_assert_cmpuint(outcome.n_fds, ==, 0);
         g_free(outcome.data);
+        n_fds_at_start = count_fds();
 }
 
 static int run_answer_nothing(int channel, const void *parameters)
@@ -703,6 +705,218 @@ static void test_given(void)
         close(kept);
 }
 
+/* ---- Workers ---- */
+
+typedef struct Order {
+        enum { TELL, TELL_LATE, FAIL, SPEND, HANG, LEAVE_OPEN } what;
+} Order;
+
+/* Tells who did it, and how many descriptors he had. */
+typedef struct Told {
+        pid_t pid;
+        size_t n_fds;
+} Told;
+
+static int run_work(int channel, const JobOrder *message)
+{
+        Told told = { .pid = getpid(), .n_fds = count_fds() };
+        Order order;
+
+        g_assert_cmpuint(message->size, ==, sizeof(order));
+        memcpy(&order, message->data, sizeof(order));
+        if (order.what == FAIL)
+                return -EMEDIUMTYPE;
+        if (order.what == LEAVE_OPEN && open("/", O_PATH | O_CLOEXEC) < 0)
+                return -errno;
+        if (order.what == TELL_LATE)
+                g_usleep(SHORT_USEC);
+        if (job_answer(channel, &told, sizeof(told), message->fds, message->n_fds) < 0)
+                return -EIO;
+        while (order.what == HANG)
+                pause();
+        return order.what == SPEND;
+}
+
+static int run_other_work(int channel, const JobOrder *message)
+{
+        return run_work(channel, message);
+}
+
+static JobSpec spec_of_work(const Order *order)
+{
+        return (JobSpec){ .name = "test",
+                          .work = run_work,
+                          .order = order,
+                          .order_size = sizeof(*order),
+                          .timeout_usec = LONG_USEC };
+}
+
+static Told told(Outcome *outcome)
+{
+        Told ret = { 0 };
+
+        g_assert_cmpuint(outcome->n_calls, ==, 1);
+        g_assert_cmpint(outcome->error, ==, 0);
+        g_assert_cmpuint(outcome->size, ==, sizeof(ret));
+        memcpy(&ret, outcome->data, sizeof(ret));
+        g_free(outcome->data);
+        return ret;
+}
+
+static Told do_work(const JobSpec *spec)
+{
+        Outcome outcome = { 0 };
+
+        (void)start(spec, &outcome);
+        while (outcome.n_calls == 0)
+                turn();
+        return told(&outcome);
+}
+
+static bool has_name(pid_t pid, const char *name)
+{
+        g_autofree char *path = g_strdup_printf("/proc/%d/comm", pid), *comm = NULL;
+
+        return g_file_get_contents(path, &comm, NULL, NULL) && g_strcmp0(g_strchomp(comm), name) == 0;
+}
+
+/* Until it is ready for the next. */
+static pid_t work_and_wait(const JobSpec *spec)
+{
+        pid_t pid = do_work(spec).pid;
+
+        while (!has_name(pid, JOB_IDLE_NAME))
+                g_usleep(100);
+        turn();
+        return pid;
+}
+
+static void test_worker_again(void)
+{
+        Order order = { TELL };
+        JobSpec spec = spec_of_work(&order), other = spec;
+        pid_t pid = work_and_wait(&spec);
+
+        g_assert_cmpint(work_and_wait(&spec), ==, pid);
+        g_assert_cmpint(work_and_wait(&spec), ==, pid);
+        other.work = run_other_work;
+        g_assert_cmpint(work_and_wait(&other), !=, pid);
+}
+
+/* One that has left something behind, or may have. */
+static void test_worker_not_again(void)
+{
+        Order order = { TELL };
+        JobSpec spec = spec_of_work(&order);
+        pid_t first = work_and_wait(&spec), second;
+        Outcome failed = { 0 };
+
+        order.what = FAIL;
+        (void)start(&spec, &failed);
+        while (failed.n_calls == 0)
+                turn();
+        g_assert_cmpint(failed.error, ==, -EMEDIUMTYPE);
+        order.what = SPEND;
+        second = do_work(&spec).pid;
+        g_assert_cmpint(second, !=, first);
+        order.what = TELL;
+        g_assert_cmpint(work_and_wait(&spec), !=, second);
+}
+
+/* Descriptors of a job are gone before the next one. */
+static void test_worker_fds(void)
+{
+        int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        Order order = { LEAVE_OPEN };
+        JobSpec spec = spec_of_work(&order);
+        pid_t pid = work_and_wait(&spec);
+        Told before = do_work(&spec), with;
+        Outcome outcome = { .take_fds = true };
+
+        g_assert_cmpint(before.pid, ==, pid);
+        while (!has_name(pid, JOB_IDLE_NAME))
+                g_usleep(100);
+        turn();
+        spec.fds[0] = fd;
+        spec.n_fds = spec.n_given = 1;
+        (void)start(&spec, &outcome);
+        g_assert_cmpint(fcntl(fd, F_GETFD), <, 0);
+        while (outcome.n_calls == 0)
+                turn();
+        g_assert_cmpuint(outcome.n_fds, ==, 1);
+        close(outcome.fds[0]);
+        with = told(&outcome);
+        g_assert_cmpint(with.pid, ==, pid);
+        g_assert_cmpuint(with.n_fds, ==, before.n_fds + 1);
+}
+
+/* What dies while it waits is no loss. */
+static void test_worker_dies(void)
+{
+        Order order = { TELL };
+        JobSpec spec = spec_of_work(&order);
+        pid_t pid = work_and_wait(&spec);
+        siginfo_t info;
+
+        kill(pid, SIGKILL);
+        g_assert_cmpint(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), ==, 0);
+        g_assert_cmpint(do_work(&spec).pid, !=, pid);
+}
+
+static void test_worker_hangs(void)
+{
+        Order order = { HANG };
+        JobSpec spec = spec_of_work(&order);
+        pid_t pid;
+
+        spec.timeout_usec = SHORT_USEC;
+        pid = do_work(&spec).pid;
+        while (kill(pid, 0) == 0)
+                turn();
+        g_assert_cmpuint(job_n_stuck_all(), ==, 0);
+}
+
+static void test_worker_order_size(void)
+{
+        g_autofree char *order = g_malloc0(JOB_ORDER_SIZE_MAX + 1);
+        JobSpec spec = spec_of_work((const Order *)(const void *)order);
+        Job *job = NULL;
+        Outcome outcome = { 0 };
+
+        spec.order_size = JOB_ORDER_SIZE_MAX + 1;
+        g_assert_cmpint(job_start(event, &spec, on_done, &outcome, &job), ==, -EMSGSIZE);
+        g_assert_null(job);
+}
+
+static unsigned count_children(void)
+{
+        g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children", getpid()), *text = NULL;
+        g_auto(GStrv) pids = NULL;
+
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        pids = g_strsplit(g_strchomp(text), " ", -1);
+        return *text ? g_strv_length(pids) : 0;
+}
+
+/* Of many a few stay, of these none for long; and nothing is left of them. */
+static void test_workers_go(void)
+{
+        Order order = { TELL_LATE };
+        JobSpec spec = spec_of_work(&order);
+        Outcome outcomes[JOB_IDLE_MAX + 2] = { 0 };
+        for (size_t i = 0; i < ELEMENTSOF(outcomes); i++)
+                (void)start(&spec, &outcomes[i]);
+        for (size_t i = 0; i < ELEMENTSOF(outcomes); i++) {
+                while (outcomes[i].n_calls == 0)
+                        turn();
+                (void)told(&outcomes[i]);
+        }
+        while (count_children() > JOB_IDLE_MAX + 1) /* and one that does the other work */
+                turn();
+        turn_until_quiet();
+        g_assert_cmpuint(count_fds(), ==, n_fds_at_start);
+}
+
 /* ---- No start ---- */
 
 static int run_mark(int channel, const void *parameters)
@@ -819,6 +1033,7 @@ int main(int argc, char *argv[])
         sigaddset(&signals, SIGCHLD);
         sigprocmask(SIG_BLOCK, &signals, NULL);
         g_assert_cmpint(sd_event_new(&event), ==, 0);
+        g_assert_cmpint(job_set_up(), ==, 0);
         g_test_add_func("/job/answer", test_answer);
         g_test_add_func("/job/answer-empty", test_answer_empty);
         g_test_add_func("/job/answer-largest", test_answer_largest);
@@ -837,6 +1052,13 @@ int main(int argc, char *argv[])
         g_test_add_func("/job/child-fds", test_child_fds);
         g_test_add_func("/job/child-surroundings", test_child_surroundings);
         g_test_add_func("/job/given", test_given);
+        g_test_add_func("/job/worker/again", test_worker_again);
+        g_test_add_func("/job/worker/not-again", test_worker_not_again);
+        g_test_add_func("/job/worker/fds", test_worker_fds);
+        g_test_add_func("/job/worker/dies", test_worker_dies);
+        g_test_add_func("/job/worker/hangs", test_worker_hangs);
+        g_test_add_func("/job/worker/order-size", test_worker_order_size);
+        g_test_add_func("/job/worker/go", test_workers_go);
         g_test_add_func("/job/close", test_close);
         g_test_add_func("/job/withdraw", test_withdraw);
         g_test_add_func("/job/no-start", test_no_start);

@@ -278,69 +278,65 @@ static void test_open_refuses_root(Fixture *f, gconstpointer data)
         g_assert_cmpint(open_user(f, "ann"), ==, 0);
 }
 
-static int remember(const char *name, void *userdata)
+static bool is_in_list(const char *name, const void *userdata)
 {
-        g_ptr_array_add(userdata, g_strdup(name));
-        return 0;
+        return g_strv_contains(userdata, name);
 }
 
-static int refuse(const char *name, void *userdata)
+static const char *const none[] = { NULL };
+
+static void test_choose(Fixture *f, gconstpointer data)
 {
-        (void)name;
-        (*(unsigned *)userdata)++;
-        return -ENOSPC;
+        static const char *const reserved[] = { "X", "X 3", NULL };
+        _cleanup_free_ char *path = NULL, *first = NULL, *second = NULL;
+        g_autofree char *file = NULL;
+        _cleanup_close_ int fd = -1;
+
+        (void)data;
+        g_assert_cmpint(mount_point_open_user(f->root, "ann", OTHER_UID, &path, &fd), ==, 0);
+        g_assert_cmpint(mount_point_choose(fd, "X", is_in_list, none, &first), ==, 0);
+        g_assert_cmpstr(first, ==, "X");
+
+        file = g_build_filename(path, "X 2", NULL);
+        g_assert_cmpint(symlink("/nowhere", file), ==, 0); /* taken by something else */
+        g_assert_cmpint(mount_point_choose(fd, "X", is_in_list, reserved, &second), ==, 0);
+        g_assert_cmpstr(second, ==, "X 4");
 }
 
 static void test_make(Fixture *f, gconstpointer data)
 {
-        g_autoptr(GPtrArray) announced = g_ptr_array_new_with_free_func(g_free);
-        _cleanup_free_ char *path = NULL, *first = NULL, *second = NULL, *third = NULL;
-        g_autofree char *made = NULL, *file = NULL;
+        _cleanup_free_ char *path = NULL;
+        g_autofree char *made = NULL;
         _cleanup_close_ int fd = -1;
 
         (void)data;
         g_assert_cmpint(mount_point_open_user(f->root, "ann", OTHER_UID, &path, &fd), ==, 0);
-        g_assert_cmpint(mount_point_make(fd, "X", remember, announced, &first), ==, 0);
-        g_assert_cmpstr(first, ==, "X");
+        g_assert_cmpint(mount_point_make(fd, "X"), ==, 0);
         made = g_build_filename(path, "X", NULL);
         assert_mode(made, 0700);
-
-        file = g_build_filename(path, "X 2", NULL);
-        g_assert_cmpint(symlink("/nowhere", file), ==, 0); /* taken by something else */
-        g_assert_cmpint(mount_point_make(fd, "X", remember, announced, &second), ==, 0);
-        g_assert_cmpstr(second, ==, "X 3");
-        g_assert_cmpint(mount_point_make(fd, "X", NULL, NULL, &third), ==, 0);
-        g_assert_cmpstr(third, ==, "X 4");
-
-        /* What was there already is nobody's to record. */
-        g_assert_cmpuint(announced->len, ==, 2);
-        g_assert_cmpstr(g_ptr_array_index(announced, 1), ==, "X 3");
+        g_assert_cmpint(mount_point_make(fd, "X"), ==, -EEXIST);
 }
 
-static void test_make_refuses(Fixture *f, gconstpointer data)
+static void test_choose_and_make_refuse(Fixture *f, gconstpointer data)
 {
-        g_autofree char *too_long = g_strnfill(256, 'a'), *there = NULL;
+        g_autofree char *too_long = g_strnfill(256, 'a');
         _cleanup_free_ char *path = NULL, *name = NULL;
         _cleanup_close_ int fd = -1;
-        unsigned n_calls = 0;
 
         (void)data;
         g_assert_cmpint(mount_point_open_user(f->root, "ann", OTHER_UID, &path, &fd), ==, 0);
-        for (const char *const *bad = (const char *const[]){ "", ".", "..", "a/b", "../x", NULL }; *bad; bad++)
-                g_assert_cmpint(mount_point_make(fd, *bad, NULL, NULL, &name), ==, -EINVAL);
-        g_assert_cmpint(mount_point_make(fd, too_long, NULL, NULL, &name), ==, -ENAMETOOLONG);
-
-        g_assert_cmpint(mount_point_make(fd, "X", refuse, &n_calls, &name), ==, -ENOSPC);
-        g_assert_cmpuint(n_calls, ==, 1);
-        there = g_build_filename(path, "X", NULL);
-        g_assert_false(g_file_test(there, G_FILE_TEST_EXISTS));
+        for (const char *const *bad = (const char *const[]){ "", ".", "..", "a/b", "../x", NULL }; *bad; bad++) {
+                g_assert_cmpint(mount_point_choose(fd, *bad, is_in_list, none, &name), ==, -EINVAL);
+                g_assert_cmpint(mount_point_make(fd, *bad), ==, -EINVAL);
+        }
+        g_assert_cmpint(mount_point_choose(fd, too_long, is_in_list, none, &name), ==, -ENAMETOOLONG);
+        g_assert_null(name);
 
         g_assert_cmpint(rmdir(path), ==, 0);
-        g_assert_cmpint(mount_point_make(fd, "X", NULL, NULL, &name), ==, -ENOENT);
-        g_assert_null(name);
+        g_assert_cmpint(mount_point_make(fd, "X"), ==, -ENOENT);
 }
 
-static void test_make_full(Fixture *f, gconstpointer data)
+static void test_choose_full(Fixture *f, gconstpointer data)
 {
         _cleanup_free_ char *path = NULL, *last = NULL;
         _cleanup_close_ int fd = -1;
@@ -350,26 +346,27 @@ static void test_make_full(Fixture *f, gconstpointer data)
         for (unsigned i = 1; i < 1000; i++) {
                 _cleanup_free_ char *name = i == 1 ? strdup("X") : g_strdup_printf("X %u", i);
 
-                g_assert_cmpint(mkdirat(fd, name, 0700), ==, 0);
+                g_assert_cmpint(mount_point_make(fd, name), ==, 0);
         }
-        g_assert_cmpint(mount_point_make(fd, "X", NULL, NULL, &last), ==, 0);
+        g_assert_cmpint(mount_point_choose(fd, "X", is_in_list, none, &last), ==, 0);
         g_assert_cmpstr(last, ==, "X 1000");
+        g_assert_cmpint(mount_point_make(fd, last), ==, 0);
         free(TAKE_PTR(last));
-        g_assert_cmpint(mount_point_make(fd, "X", NULL, NULL, &last), ==, -EEXIST);
+        g_assert_cmpint(mount_point_choose(fd, "X", is_in_list, none, &last), ==, -EEXIST);
 }
 
 static void test_remove(Fixture *f, gconstpointer data)
 {
-        _cleanup_free_ char *path = NULL, *first = NULL, *second = NULL;
+        _cleanup_free_ char *path = NULL;
         g_autofree char *first_path = NULL, *second_path = NULL, *file = NULL;
         _cleanup_close_ int fd = -1;
 
         (void)data;
         g_assert_cmpint(mount_point_open_user(f->root, "ann", OTHER_UID, &path, &fd), ==, 0);
-        g_assert_cmpint(mount_point_make(fd, "X", NULL, NULL, &first), ==, 0);
-        g_assert_cmpint(mount_point_make(fd, "X", NULL, NULL, &second), ==, 0);
-        first_path = g_build_filename(path, first, NULL);
-        second_path = g_build_filename(path, second, NULL);
+        g_assert_cmpint(mount_point_make(fd, "X"), ==, 0);
+        g_assert_cmpint(mount_point_make(fd, "Y"), ==, 0);
+        first_path = g_build_filename(path, "X", NULL);
+        second_path = g_build_filename(path, "Y", NULL);
 
         file = g_build_filename(first_path, "file", NULL);
         g_assert_true(g_file_set_contents(file, "", 0, NULL));
@@ -425,9 +422,10 @@ int main(int argc, char *argv[])
         g_test_add("/mount-point/open/keeps", Fixture, NULL, set_up, test_open_keeps, tear_down);
         g_test_add("/mount-point/open/refuses", Fixture, NULL, set_up, test_open_refuses, tear_down);
         g_test_add("/mount-point/open/refuses-root", Fixture, NULL, set_up, test_open_refuses_root, tear_down);
+        g_test_add("/mount-point/choose", Fixture, NULL, set_up, test_choose, tear_down);
         g_test_add("/mount-point/make", Fixture, NULL, set_up, test_make, tear_down);
-        g_test_add("/mount-point/make/refuses", Fixture, NULL, set_up, test_make_refuses, tear_down);
-        g_test_add("/mount-point/make/full", Fixture, NULL, set_up, test_make_full, tear_down);
+        g_test_add("/mount-point/refuses", Fixture, NULL, set_up, test_choose_and_make_refuse, tear_down);
+        g_test_add("/mount-point/choose/full", Fixture, NULL, set_up, test_choose_full, tear_down);
         g_test_add("/mount-point/remove", Fixture, NULL, set_up, test_remove, tear_down);
         g_test_add("/mount-point/remove/refuses", Fixture, NULL, set_up, test_remove_refuses, tear_down);
         return g_test_run();

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -20,6 +21,7 @@
 #include <sys/wait.h>
 
 #include "disk.h"
+#include "mechanism/job.h"
 #include "mechanism/probe.h"
 
 /* ---- Answers, believed or not ---- */
@@ -438,6 +440,22 @@ static void test_gpt_overfull(void)
         close(fd);
 }
 
+/* Its end is inside of the disk, its beginning is none: what is beside it counts. */
+static void test_gpt_backwards(void)
+{
+        const DiskPartition partitions[] = {
+                { UINT64_MAX - 2047, 6144, 0, "backwards" },
+                { 2048, 2048, 0, "sound" },
+        };
+        _cleanup_found_ Found found = { 0 };
+        int fd = disk_new(8 * MIB);
+
+        disk_write_gpt(fd, 8 * MIB, 512, partitions, ELEMENTSOF(partitions));
+        look(fd, &found);
+        assert_summary(&found, "gpt", 512, 1);
+        assert_volume(&found, 0, 2, MIB, MIB, "");
+}
+
 static void test_mbr(void)
 {
         const DiskPartition partitions[] = { { 2048, 2048, 0x83, NULL }, { 4096, 2048, 0x82, NULL } };
@@ -772,7 +790,7 @@ typedef struct Deed {
 static struct sockaddr_un listener_address;
 static socklen_t listener_size;
 static pid_t victim; /* somebody to kill and trace */
-static int idle_socket, idle_file;
+static int idle_socket, idle_file, idle_image, victim_fd;
 
 static long do_open(void)
 {
@@ -820,9 +838,79 @@ static long do_exec(void)
         return execve("/nonexistent", argv, argv) < 0 && errno == ENOENT ? 0 : -1;
 }
 
+static long do_clone3(void)
+{
+        uint64_t arguments[8] = { [4] = SIGCHLD };
+        long pid = syscall(SYS_clone3, arguments, sizeof(arguments));
+
+        if (pid == 0)
+                _exit(0);
+        if (pid > 0)
+                (void)waitpid((pid_t)pid, NULL, 0);
+        return pid;
+}
+
+static long do_execveat(void)
+{
+        static char *const argv[] = { (char *)"true", NULL };
+
+        return syscall(SYS_execveat, AT_FDCWD, "/nonexistent", argv, argv, 0) < 0 && errno == ENOENT ? 0 : -1;
+}
+
 static long do_kill(void)
 {
         return kill(victim, 0);
+}
+
+static long do_tgkill(void)
+{
+        return syscall(SYS_tgkill, victim, victim, 0);
+}
+
+static long do_pidfd_open(void)
+{
+        return syscall(SYS_pidfd_open, victim, 0);
+}
+
+static long do_pidfd_send_signal(void)
+{
+        return syscall(SYS_pidfd_send_signal, victim_fd, 0, NULL, 0);
+}
+
+static long do_process_vm_readv(void)
+{
+        char byte, copy;
+        struct iovec here = { &copy, 1 }, there = { &byte, 1 };
+
+        return syscall(SYS_process_vm_readv, getpid(), &here, 1, &there, 1, 0);
+}
+
+static long do_unshare(void)
+{
+        return unshare(0);
+}
+
+static long do_setuid(void)
+{
+        return setresuid((uid_t)-1, (uid_t)-1, (uid_t)-1);
+}
+
+/* What is written to shared memory of a file goes into the file. */
+static long do_mmap_file(void)
+{
+        return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, idle_image, 0) == MAP_FAILED ? -1 : 0;
+}
+
+static long do_pwrite(void)
+{
+        return pwrite(idle_image, "x", 1, 0);
+}
+
+static long do_recvmsg(void)
+{
+        struct msghdr message = { 0 };
+
+        return recvmsg(idle_socket, &message, MSG_DONTWAIT) < 0 && errno != EPERM ? 0 : -1;
 }
 
 static long do_ptrace(void)
@@ -896,7 +984,18 @@ static const Deed deeds[] = {
         { "connect", do_connect },
         { "fork", do_fork },
         { "execve", do_exec },
+        { "clone3", do_clone3 },
+        { "execveat", do_execveat },
         { "kill", do_kill },
+        { "tgkill", do_tgkill },
+        { "pidfd_open", do_pidfd_open },
+        { "pidfd_send_signal", do_pidfd_send_signal },
+        { "process_vm_readv", do_process_vm_readv },
+        { "unshare", do_unshare },
+        { "setresuid", do_setuid },
+        { "mmap of a file", do_mmap_file },
+        { "pwrite", do_pwrite },
+        { "recvmsg", do_recvmsg },
         { "ptrace", do_ptrace },
         { "mmap with PROT_EXEC", do_mmap_exec },
         { "mprotect", do_mprotect_exec },
@@ -917,6 +1016,8 @@ _Noreturn static void run_deeds(bool sandboxed, int channel)
 
         idle_socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         idle_file = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        idle_image = disk_new(MIB);
+        victim_fd = (int)syscall(SYS_pidfd_open, victim, 0);
         if (sandboxed && probe_enter_sandbox() < 0)
                 _exit(2);
         for (size_t i = 0; i < ELEMENTSOF(deeds); i++) {
@@ -1028,8 +1129,10 @@ static void test_sandbox_state(void)
         g_assert_cmpint(status, ==, 0);
         assert_line(text, "^NoNewPrivs:\t1$");
         assert_line(text, "^Seccomp:\t2$");
+        assert_line(text, "^CapInh:\t0+$");
         assert_line(text, "^CapPrm:\t0+$");
         assert_line(text, "^CapEff:\t0+$");
+        assert_line(text, "^CapAmb:\t0+$");
         if (geteuid() == 0) {
                 assert_line(text, "^Uid:\t65534\t65534\t65534\t65534$");
                 assert_line(text, "^Gid:\t65534\t65534\t65534\t65534$");
@@ -1039,13 +1142,155 @@ static void test_sandbox_state(void)
         assert_line(limits, "^Max file size +0 +0 ");
         assert_line(limits, "^Max core file size +0 +0 ");
         assert_line(limits, "^Max processes +0 +0 ");
+        assert_line(limits, "^Max open files +0 +0 ");
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
         assert_line(limits, "^Max address space +536870912 +536870912 ");
 #endif
 }
 
+/* ---- Everything that there is to try ---- */
+
+/* More than there are on any architecture. */
+#define CALLS_MAX 600
+
+/* What reading, reckoning and answering need; with these arguments (-1) mmap, mprotect and ioctl are refused, too. */
+static const long needed_calls[] = {
+        SYS_brk,
+        SYS_clock_gettime,
+        SYS_close,
+        SYS_exit,
+        SYS_exit_group,
+        SYS_fadvise64,
+        SYS_fstat,
+        SYS_futex,
+        SYS_getrandom,
+        SYS_lseek,
+        SYS_madvise,
+        SYS_mremap,
+        SYS_munmap,
+        SYS_newfstatat,
+        SYS_pread64,
+        SYS_read,
+        SYS_sendmsg,
+        SYS_rt_sigreturn,
+        SYS_sigaltstack,
+#ifdef __x86_64__
+        335,
+        336, /* uretprobe and uprobe of Linux 6.11: filters do not see them, and they kill who calls them */
+#endif
+};
+
+static bool is_needed(long number)
+{
+        for (size_t i = 0; i < ELEMENTSOF(needed_calls); i++)
+                if (needed_calls[i] == number)
+                        return true;
+        return false;
+}
+
+/* In a child: the first system call that is not refused. A number that no kernel knows is refused like all others. */
+static void test_sandbox_every_call(void)
+{
+        int channel[2], status, number = 0;
+        pid_t pid;
+
+        open_channel(channel);
+        pid = fork();
+        g_assert_cmpint(pid, >=, 0);
+        if (pid == 0) {
+                if (probe_enter_sandbox() < 0)
+                        _exit(2);
+                while (number < CALLS_MAX &&
+                       (is_needed(number) || (syscall(number, -1, -1, -1, -1, -1, -1) < 0 && errno == EPERM)))
+                        number++;
+                _exit(send_bytes(channel[1], &number, sizeof(number)) ? 0 : 1);
+        }
+        close(channel[1]);
+        g_assert_cmpint(read(channel[0], &number, sizeof(number)), ==, sizeof(number));
+        close(channel[0]);
+        g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+        g_assert_cmpint(status, ==, 0);
+        g_assert_cmpint(number, ==, CALLS_MAX);
+        g_test_message("%u of %d system calls are not refused", (unsigned)ELEMENTSOF(needed_calls), CALLS_MAX);
+}
+
+/* ---- What it has ---- */
+
+#define FDS_MAX 64
+
+typedef struct Belongings {
+        bool open[FDS_MAX];
+        bool sees_root; /* something of the file systems */
+        bool told;
+} Belongings;
+
+/* As a job's child, like the real one. What can be told of a descriptor is open. */
+static int list_belongings(int channel, const void *parameters)
+{
+        Belongings *belongings = calloc(1, sizeof(*belongings));
+        struct stat st;
+        int r = probe_enter_sandbox();
+
+        (void)parameters;
+        if (r < 0 || !belongings)
+                return -EIO;
+        for (int fd = 0; fd < FDS_MAX; fd++)
+                belongings->open[fd] = fd != channel && fstat(fd, &st) == 0;
+        belongings->told = true;
+        belongings->sees_root = stat("/proc/self", &st) == 0 || stat("/etc", &st) == 0 || stat("etc", &st) == 0;
+        return job_answer(channel, belongings, sizeof(*belongings), NULL, 0);
+}
+
+static void on_belongings(int error, JobAnswer *answer, void *userdata)
+{
+        g_assert_cmpint(error, ==, 0);
+        g_assert_cmpuint(answer->size, ==, sizeof(Belongings));
+        memcpy(userdata, answer->data, sizeof(Belongings));
+}
+
+static void test_sandbox_belongings(void)
+{
+        Belongings belongings = { 0 };
+        JobSpec spec = { .name = "test", .function = list_belongings, .n_fds = 1, .timeout_usec = 60 * USEC_PER_SEC };
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        sigset_t child;
+        Job *job;
+
+        sigemptyset(&child);
+        sigaddset(&child, SIGCHLD);
+        g_assert_cmpint(sigprocmask(SIG_BLOCK, &child, NULL), ==, 0);
+        g_assert_cmpint(sd_event_new(&event), >=, 0);
+        spec.fds[0] = disk_new(MIB);
+        g_assert_cmpint(job_start(event, &spec, on_belongings, &belongings, &job), ==, 0);
+        while (!belongings.told)
+                g_assert_cmpint(sd_event_run(event, UINT64_MAX), >=, 0);
+        /* Until it is reaped. */
+        while (sd_event_run(event, 500 * USEC_PER_MSEC) > 0)
+                ;
+        for (int fd = 0; fd < FDS_MAX; fd++)
+                g_assert_true(belongings.open[fd] == (fd == spec.fds[0]));
+        g_assert_true(!belongings.sees_root || geteuid() != 0);
+        close(spec.fds[0]);
+        g_assert_cmpint(sigprocmask(SIG_UNBLOCK, &child, NULL), ==, 0);
+}
+
 #ifdef __x86_64__
 /* System calls of the other ABIs have other numbers: a filter that only goes by numbers lets them through. */
+static void test_sandbox_x32(void)
+{
+        int status;
+        pid_t pid = fork();
+
+        g_assert_cmpint(pid, >=, 0);
+        if (pid == 0) {
+                if (probe_enter_sandbox() < 0)
+                        _exit(2);
+                _exit(syscall(0x40000000 | SYS_getpid) > 0 ? 3 : 0);
+        }
+        g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+        g_assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+}
+
 static void test_sandbox_foreign_abi(void)
 {
         int status;
@@ -1083,6 +1328,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/probe/gpt-twice-chosen", test_gpt_twice_chosen);
         g_test_add_func("/probe/gpt-full", test_gpt_full);
         g_test_add_func("/probe/gpt-overfull", test_gpt_overfull);
+        g_test_add_func("/probe/gpt-backwards", test_gpt_backwards);
         g_test_add_func("/probe/mbr", test_mbr);
         g_test_add_func("/probe/mbr-large-sectors", test_mbr_large_sectors);
         g_test_add_func("/probe/mbr-undecided", test_mbr_undecided);
@@ -1102,7 +1348,10 @@ int main(int argc, char *argv[])
         g_test_add_func("/probe/position", test_position);
         g_test_add_func("/probe/sandbox", test_sandbox);
         g_test_add_func("/probe/sandbox-state", test_sandbox_state);
+        g_test_add_func("/probe/sandbox-every-call", test_sandbox_every_call);
+        g_test_add_func("/probe/sandbox-belongings", test_sandbox_belongings);
 #ifdef __x86_64__
+        g_test_add_func("/probe/sandbox-x32", test_sandbox_x32);
         g_test_add_func("/probe/sandbox-foreign-abi", test_sandbox_foreign_abi);
 #endif
         return g_test_run();

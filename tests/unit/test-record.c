@@ -83,6 +83,7 @@ static Image *new_full_image(void)
         image->devnum = UINT64_MAX - 2;
         image->file_device = UINT64_MAX - 3;
         image->file_inode = UINT64_MAX - 4;
+        image->file_mount_id = UINT64_MAX - 11;
         image->offset = UINT64_MAX - 5;
         image->size = UINT64_MAX - 6;
         image->sector_size = UINT32_MAX - 7;
@@ -127,12 +128,14 @@ static void assert_same(const Image *a, const Image *b)
         g_assert_cmpuint(a->diskseq, ==, b->diskseq);
         g_assert_cmpuint(a->file_device, ==, b->file_device);
         g_assert_cmpuint(a->file_inode, ==, b->file_inode);
+        g_assert_cmpuint(a->file_mount_id, ==, b->file_mount_id);
         g_assert_cmpuint(a->offset, ==, b->offset);
         g_assert_cmpuint(a->size, ==, b->size);
         g_assert_cmpuint(a->sector_size, ==, b->sector_size);
         g_assert_cmpint(a->read_only, ==, b->read_only);
         g_assert_cmpint(a->direct_io, ==, b->direct_io);
         g_assert_cmpint(a->auto_detach, ==, b->auto_detach);
+        g_assert_cmpint(a->session_bound, ==, b->session_bound);
         g_assert_cmpint(a->partition_scan, ==, b->partition_scan);
         g_assert_cmpuint(a->owner, ==, b->owner);
         g_assert_cmpuint(a->owner_gid, ==, b->owner_gid);
@@ -168,10 +171,11 @@ static void test_round_trip(void)
                 assert_survives(image);
         }
         /* Each switch alone, so that none is taken for another one. */
-        for (unsigned i = 0; i < 16; i++) {
+        for (unsigned i = 0; i < 32; i++) {
                 image->read_only = i & 1;
                 image->direct_io = i & 2;
                 image->auto_detach = i & 4;
+                image->session_bound = i & 16;
                 image->partition_scan = i & 8;
                 assert_survives(image);
         }

@@ -721,26 +721,23 @@ static void test_polkit_gone(void)
         close_polkit();
 }
 
-/* The prompt goes from the screen, too. */
+/* polkit is not told: it sees that whom it was asked about has gone. A late answer is nobody's. */
 static void test_cancel_question(void)
 {
         const Caller ann = { .uid = 1000, .sender = ":1.7", .interactive = true };
-        g_autofree char *asked = NULL, *id = NULL;
-        const char *text;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *asked_first = NULL;
+        g_autofree char *asked = NULL;
         TestStory *a;
 
         open_polkit();
         asked = ask(&ann, 1000, &a);
-        g_assert_cmpint(sd_bus_message_rewind(question, true), >=, 0);
-        g_assert_cmpint(sd_bus_message_skip(question, "(sa{sv})sa{ss}u"), >=, 0);
-        g_assert_cmpint(sd_bus_message_read(question, "s", &text), >, 0);
-        id = g_strdup(text);
+        asked_first = TAKE_PTR(question);
         g_assert_true(story_cancel(&a->story));
         assert_log("a:undo a:failed(authorise,-125) a:freed idle");
         bus_pair_turn(&buses);
-        g_assert_cmpstr(sd_bus_message_get_member(question), ==, "CancelCheckAuthorization");
-        g_assert_cmpint(sd_bus_message_read(question, "s", &text), >, 0);
-        g_assert_cmpstr(text, ==, id);
+        g_assert_null(question);
+        g_assert_cmpint(sd_bus_reply_method_return(asked_first, "(bba{ss})", true, false, 0), >=, 0);
+        bus_pair_turn(&buses);
         close_polkit();
 }
 

@@ -21,7 +21,7 @@ guest_dir() {
 }
 
 inputs_stamp() {
-    (cd "$here" && sha256sum build guest/* && echo "$suite") | sha256sum | cut -d' ' -f1
+    (cd "$here" && sha256sum build debian.sh guest/* && echo "$suite") | sha256sum | cut -d' ' -f1
 }
 
 build() {
@@ -38,18 +38,18 @@ build() {
     if [[ $(cat "$dir/stamp" 2>/dev/null) != "$stamp" ]]; then
         began=$(date +%s%N)
         echo "vm: Building the $suite guest (a minute or two) ..." >&2
-        rm -rf "$new"
+        rm -rf --one-file-system "$new"
         timeout --foreground "$build_timeout" "$here/build" "$suite" "$new" >&2 9>&- ||
-            { rm -rf "$new" && die "The $suite guest could not be built."; }
+            { rm -rf --one-file-system "$new" && die "The $suite guest could not be built."; }
         echo "$stamp" >"$new/stamp"
-        rm -rf "$dir"
+        rm -rf --one-file-system "$dir"
         mv "$new" "$dir"
         echo "vm: Built in $(seconds_since "$began") s: $dir" >&2
     fi
     exec 8>&-
 }
 
-# ---- one machine at a time ----
+# ---- one machine for each state folder ----
 
 # The process is known by its command line: a number may be anybody's by now.
 background_runs() {
@@ -61,8 +61,8 @@ background_runs() {
 # background machine of ours is there to be used, perhaps after a while.
 take_machine() {
     local deadline=$((SECONDS + lock_timeout))
-    mkdir -p "$cache"
-    exec 9>"$cache/vm.lock"
+    mkdir -p "$state"
+    exec 9>"$state/lock"
     ours=yes
     flock -n 9 && return
     background_runs || echo "vm: Waiting for another virtual machine to end ..." >&2
@@ -201,6 +201,10 @@ save_machine() {
     local dir saved began
     dir=$(guest_dir)
     saved=$dir/saved
+    # Closed by whom it is inherited; the machine that saves ends before us.
+    exec 8>"$dir.lock"
+    flock -w "$build_timeout" 8 || die "Another saving of $suite did not end in time."
+    wants_saving || { exec 8>&- && return; }
     began=$(date +%s%N)
     echo "vm: Booting the $suite guest once, to save its state ..." >&2
     rm -rf "$saved"
@@ -217,6 +221,7 @@ save_machine() {
         rm -rf "$saved"
     fi
     end_qemu
+    exec 8>&-
 }
 
 restore() {

@@ -15,6 +15,8 @@
 # shellcheck disable=SC2034 # for the tests, as most of what follows
 images=/mnt/disk0
 share=/mnt/share
+# Is there if these are what was installed.
+packages=$share/packages
 bin=$share/bin
 # shellcheck disable=SC2034
 media=/run/media/ann
@@ -32,6 +34,8 @@ call="busctl call"
 [[ $suite != bookworm ]] || call="$bin/call"
 
 declare -A session_request session_reply
+# What is run in a session before each command.
+prelude=
 wanted_status=0
 status=0 out='' err=''
 did=
@@ -57,6 +61,11 @@ fail() {
     exit 1
 }
 
+# say TEXT: a measured figure, to be printed also when the test passes.
+say() {
+    echo "# $*"
+}
+
 # ---- Sessions ----
 
 # open_session NAME USER HOW [OPTION...]
@@ -79,11 +88,14 @@ read_file() {
 
 # request SESSION SCRIPT
 request() {
-    local dir=$sessions/$1
+    local dir=$sessions/$1 name=$EPOCHREALTIME answered=
     did="$1: $2"
-    printf '%s\0' "$2" >&"${session_request[$1]}"
-    read -r -t "$request_timeout" status <&"${session_reply[$1]}" ||
-        { status=none && fail "no answer for $request_timeout seconds"; }
+    printf '%s\0' "$name" "$prelude$2" >&"${session_request[$1]}"
+    # An answer that another test has not waited for may come first.
+    while [[ $answered != "$name" ]]; do
+        read -r -t "$request_timeout" answered status <&"${session_reply[$1]}" ||
+            { status=none && fail "no answer for $request_timeout seconds"; }
+    done
     read_file "$dir/out" out
     read_file "$dir/err" err
     out=${out%$'\n'}
@@ -291,6 +303,36 @@ detach_all() {
 copy() {
     copy=/home/ann/${2:-$1}
     ann cp --sparse=always "$images/$1" "$copy"
+}
+
+# All that is told of ann's images, a volume a line.
+listing() {
+    ann loopmount list --json
+    echo "${out//\},\{/$'},\n{'}"
+}
+
+# All files of the system that a package could have put there, and what it is expected to leave nothing of.
+list_files() {
+    find / -xdev '(' -path /proc -o -path /sys -o -path /dev -o -path /home -o -path /tmp -o -path /mnt -o -path /var/tmp -o -path /var/log \
+        -o -path /var/lib/dpkg -o -path /var/lib/udisks2 -o -path /var/cache ')' -prune -o -print | sort
+    ! [[ -d /run/loopmount ]] || find /run/loopmount | sort
+}
+
+# Holds a file of an attached image open in the background, and reads it when it is told to.
+start_reader() {
+    ann mkfifo /home/ann/go
+    # shellcheck disable=SC2016 # for the other shell
+    start reader ann bash -c 'exec 3<"$1" && read -r _ <"$2" && cat <&3' reader "$1" /home/ann/go
+    wait_until "the file is open" has_open "$pid" "$1"
+}
+
+end_reader() {
+    ann_sh "echo >/home/ann/go"
+    end reader
+}
+
+has_open() {
+    [[ $(readlink "/proc/$1/fd/3") == "$2" ]]
 }
 
 # A property of an object, as busctl shows it: property PATH INTERFACE NAME

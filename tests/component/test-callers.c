@@ -1,0 +1,676 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Callers that mean harm: messages of all kinds, in any number. What counts is
+ * what others notice (how long their calls take), and that nothing of it stays:
+ * no memory, no descriptor, no child.
+ */
+#include "lib/daemon.h"
+#include "lib/image.h"
+#include "lib/latency.h"
+#include "lib/polkit.h"
+#include "lib/seed.h"
+#include "lib/snapshot.h"
+#include "lib/wait.h"
+
+#include <fcntl.h>
+#include <gio/gunixfdlist.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* A daemon that had some work already: what it keeps from its first is no leak. */
+typedef struct Fixture {
+        TestSnapshot *before;
+        TestPolkit *polkit;
+        TestDaemon *daemon;
+        GDBusConnection *root;
+        GDBusConnection *ann;
+        GDBusConnection *bob;
+        char *file;
+        int fd; /* of ann's */
+        TestSnapshot *of_daemon;
+        guint64 memory;
+} Fixture;
+
+/* As the unit has it; most systems start programs with 1024. */
+static void raise_limit(void)
+{
+        struct rlimit limit;
+
+        g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+        limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)16384);
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+}
+
+static void set_up(Fixture *f, gconstpointer configuration)
+{
+        raise_limit();
+        f->file = test_image_ext4("callers.img", "CALLERS", TEST_ANN);
+        f->polkit = test_polkit_start();
+        test_polkit_set(f->polkit, NULL, "allow");
+        test_polkit_set(f->polkit, "org.loopmount1.manage-other-users", "deny");
+        f->daemon = test_daemon_start(configuration);
+        f->before = test_snapshot_take(0);
+        f->root = test_connect_as(TEST_ROOT);
+        f->ann = test_connect_as(TEST_ANN);
+        f->bob = test_connect_as(TEST_BOB);
+        f->fd = test_open_as(TEST_ANN, f->file, O_RDONLY);
+        test_latency(f->bob, "before");
+        f->of_daemon = test_snapshot_take_idle(f->daemon->pid);
+        f->memory = test_memory(f->daemon->pid, true, NULL);
+}
+
+/* The most that the daemon may keep of what it had to remember for a while (KiB); sanitizers keep what is freed. */
+#define MEMORY_KEPT_MAX (UINT64_C(16) * 1024)
+#define MEMORY_PEAK_MAX (UINT64_C(64) * 1024)
+
+static bool is_sanitized(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+        return true;
+#else
+        return false;
+#endif
+}
+
+static void assert_nothing_kept(Fixture *f, const char *what)
+{
+        guint64 peak, after;
+
+        test_snapshot_wait(f->of_daemon, f->daemon->pid);
+        after = test_memory(f->daemon->pid, false, &peak);
+        test_memory_print(what, f->memory, peak, after);
+        if (is_sanitized())
+                return;
+        g_assert_cmpuint(peak, <, f->memory + MEMORY_PEAK_MAX);
+        g_assert_cmpuint(after, <, f->memory + MEMORY_KEPT_MAX);
+}
+
+static void tear_down(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        test_disconnect(f->root);
+        test_disconnect(f->ann);
+        test_disconnect(f->bob);
+        test_daemon_stop(f->daemon);
+        test_polkit_stop(f->polkit);
+        test_snapshot_assert(f->before, 0);
+        test_snapshot_free(f->before);
+        test_snapshot_free(f->of_daemon);
+        close(f->fd);
+        unlink(f->file);
+        g_free(f->file);
+}
+
+/* ---- random messages ---- */
+
+#define DEPTH_MAX 4
+
+static const char basic_types[] = "ybnqiuxtdsogh";
+
+/* Appends a random type that D-Bus has. */
+static void append_type(GRand *rand, GString *type, unsigned depth)
+{
+        guint32 kind = g_rand_int_range(rand, 0, depth >= DEPTH_MAX ? 14 : 18);
+
+        if (kind < 13)
+                g_string_append_c(type, basic_types[kind]);
+        else if (kind == 13)
+                g_string_append_c(type, 'v');
+        else if (kind == 14) {
+                g_string_append(type, "a{");
+                g_string_append_c(type, basic_types[g_rand_int_range(rand, 0, 12)]);
+                append_type(rand, type, depth + 1);
+                g_string_append_c(type, '}');
+        } else if (kind == 15)
+                g_string_append(type, "a{sv}");
+        else if (kind == 16) {
+                g_string_append_c(type, 'a');
+                append_type(rand, type, depth + 1);
+        } else {
+                g_string_append_c(type, '(');
+                append_type(rand, type, depth + 1);
+                append_type(rand, type, depth + 1);
+                g_string_append_c(type, ')');
+        }
+}
+
+static char *random_type(GRand *rand)
+{
+        GString *type = g_string_new(NULL);
+
+        append_type(rand, type, 0);
+        return g_string_free(type, FALSE);
+}
+
+/* Words that mean something to somebody, and such that should not. */
+static const char *random_text(GRand *rand)
+{
+        static const char *const texts[] = {
+                "",
+                "read-only",
+                "offset",
+                "size",
+                "mount",
+                "volumes",
+                "filesystem-type",
+                "mount-options",
+                "name",
+                "force",
+                "direct-io",
+                "settle",
+                "auto-detach",
+                "ext4",
+                "auto",
+                "yes",
+                "..",
+                "/",
+                "%s%n",
+                "\n",
+                "org.loopmount1.Image",
+                "org.loopmount1.Manager",
+                "State",
+                "Id",
+                "suid,dev",
+                "\xc3\xa4",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        };
+        return texts[g_rand_int_range(rand, 0, G_N_ELEMENTS(texts))];
+}
+
+static guint64 random_number(GRand *rand)
+{
+        static const guint64 numbers[] = { 0, 1, 2, 511, 512, 4096, G_MAXINT32, G_MAXUINT32, G_MAXINT64, G_MAXUINT64 };
+
+        return numbers[g_rand_int_range(rand, 0, G_N_ELEMENTS(numbers))];
+}
+
+static GVariant *random_value(GRand *rand, const GVariantType *type, unsigned depth);
+
+static GVariant *random_container(GRand *rand, const GVariantType *type, unsigned depth)
+{
+        GVariantBuilder builder;
+
+        g_variant_builder_init(&builder, type);
+        if (g_variant_type_is_array(type)) {
+                gint32 n = g_rand_int_range(rand, 0, 4);
+                for (gint32 i = 0; i < n; i++)
+                        g_variant_builder_add_value(&builder,
+                                                    random_value(rand, g_variant_type_element(type), depth + 1));
+        } else
+                for (const GVariantType *item = g_variant_type_first(type); item; item = g_variant_type_next(item))
+                        g_variant_builder_add_value(&builder, random_value(rand, item, depth + 1));
+        return g_variant_builder_end(&builder);
+}
+
+static GVariant *random_value(GRand *rand, const GVariantType *type, unsigned depth)
+{
+        guint64 number = random_number(rand);
+
+        switch (g_variant_type_peek_string(type)[0]) {
+        case 'y':
+                return g_variant_new_byte((guchar)number);
+        case 'b':
+                return g_variant_new_boolean((gboolean)(number & 1));
+        case 'n':
+                return g_variant_new_int16((gint16)number);
+        case 'q':
+                return g_variant_new_uint16((guint16)number);
+        case 'i':
+                return g_variant_new_int32((gint32)number);
+        case 'u':
+                return g_variant_new_uint32((guint32)number);
+        case 'x':
+                return g_variant_new_int64((gint64)number);
+        case 't':
+                return g_variant_new_uint64(number);
+        case 'd':
+                return g_variant_new_double((double)number);
+        case 'h':
+                return g_variant_new_handle((gint32)number);
+        case 's':
+                return g_variant_new_string(random_text(rand));
+        case 'o':
+                return g_variant_new_object_path(number & 1 ? ROOT_PATH : "/");
+        case 'g':
+                return g_variant_new_signature(number & 1 ? "a{sv}" : "");
+        case 'v': {
+                g_autofree char *inner = depth >= DEPTH_MAX ? g_strdup("u") : random_type(rand);
+                return g_variant_new_variant(random_value(rand, G_VARIANT_TYPE(inner), depth + 1));
+        }
+        default:
+                return random_container(rand, type, depth);
+        }
+}
+
+/* A body of the signature that is wanted, or of any. */
+static GVariant *random_body(GRand *rand, const GDBusMethodInfo *method)
+{
+        bool right = method && g_rand_int_range(rand, 0, 4) > 0;
+        GVariantBuilder builder;
+
+        g_variant_builder_init(&builder, G_VARIANT_TYPE_TUPLE);
+        if (right)
+                for (GDBusArgInfo **argument = method->in_args; argument && *argument; argument++)
+                        g_variant_builder_add_value(&builder,
+                                                    random_value(rand, G_VARIANT_TYPE((*argument)->signature), 0));
+        for (gint32 n = right ? 0 : g_rand_int_range(rand, 0, 4); n > 0; n--) {
+                g_autofree char *type = random_type(rand);
+                g_variant_builder_add_value(&builder, random_value(rand, G_VARIANT_TYPE(type), 0));
+        }
+        return g_variant_builder_end(&builder);
+}
+
+/* ---- what there is to call ---- */
+
+static void collect_nodes(GDBusConnection *bus, const char *path, GPtrArray *paths, GPtrArray *nodes)
+{
+        g_autoptr(GVariant) reply = test_call_ok(bus, path, DBUS_INTROSPECTABLE, "Introspect", NULL);
+        g_autoptr(GError) error = NULL;
+        const char *xml;
+
+        g_variant_get(reply, "(&s)", &xml);
+        GDBusNodeInfo *node = g_dbus_node_info_new_for_xml(xml, &error);
+        g_assert_no_error(error);
+        g_ptr_array_add(paths, g_strdup(path));
+        g_ptr_array_add(nodes, node);
+        for (GDBusNodeInfo **child = node->nodes; child && *child; child++) {
+                g_autofree char *below = g_strdup_printf("%s/%s", path, (*child)->path);
+                collect_nodes(bus, below, paths, nodes);
+        }
+}
+
+static unsigned length(gpointer array)
+{
+        unsigned n = 0;
+
+        for (gpointer *item = array; item && *item; item++)
+                n++;
+        return n;
+}
+
+typedef struct Fuzz {
+        GRand *rand;
+        GDBusConnection *bus;
+        int fd;
+        unsigned n_replies, n_errors;
+} Fuzz;
+
+static void send_one(Fuzz *fuzz, const char *path, const char *interface, const char *method, GVariant *body)
+{
+        TestCallOptions options = { .fd = g_rand_boolean(fuzz->rand) ? fuzz->fd : 0 };
+        g_autoptr(TestCall) call = test_call(fuzz->bus, path, interface, method, body, options);
+
+        fuzz->n_replies += call->reply != NULL;
+        fuzz->n_errors += call->error != NULL;
+        /* Some file descriptors the bus does not pass on; but nobody is ever left without an answer. */
+        if (call->error && !g_dbus_error_is_remote_error(call->error))
+                g_error("%s.%s: %s", interface, method, call->error->message);
+}
+
+/* Any method or property of any object, some of them where they are not. */
+static void fuzz_once(Fuzz *fuzz, GPtrArray *paths, GPtrArray *nodes)
+{
+        guint at = (guint)g_rand_int_range(fuzz->rand, 0, (gint32)nodes->len);
+        const GDBusNodeInfo *node = g_ptr_array_index(nodes, at);
+        const char *path = g_ptr_array_index(paths, at);
+        gint32 elsewhere = g_rand_int_range(fuzz->rand, 0, 20);
+        unsigned n_interfaces = length(node->interfaces);
+
+        if (elsewhere == 0)
+                path = g_ptr_array_index(paths, (guint)g_rand_int_range(fuzz->rand, 0, (gint32)paths->len));
+        if (n_interfaces == 0)
+                return;
+        const GDBusInterfaceInfo *interface = node->interfaces[g_rand_int_range(fuzz->rand, 0, (gint32)n_interfaces)];
+        unsigned n_methods = length(interface->methods), n_properties = length(interface->properties);
+        gint32 which = g_rand_int_range(fuzz->rand, 0, (gint32)(n_methods + n_properties + 1));
+
+        if ((unsigned)which < n_methods) {
+                const GDBusMethodInfo *method = interface->methods[which];
+                send_one(fuzz, path, interface->name, method->name, random_body(fuzz->rand, method));
+        } else if ((unsigned)which < n_methods + n_properties) {
+                g_autofree char *type = random_type(fuzz->rand);
+                GVariant *value = random_value(fuzz->rand, G_VARIANT_TYPE(type), 0);
+                send_one(fuzz, path, DBUS_PROPERTIES, "Set",
+                         g_variant_new("(ssv)", interface->name,
+                                       interface->properties[(unsigned)which - n_methods]->name, value));
+        } else
+                send_one(fuzz, path, interface->name, "NoSuchMethod", random_body(fuzz->rand, NULL));
+}
+
+/* As bob, to whom root's image is nothing: whatever he sends, it stays as it is. */
+static void test_fuzz(Fixture *f, gconstpointer userdata)
+{
+        g_autoptr(GRand) rand = test_rand_new(1);
+        g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func((GDestroyNotify)g_dbus_node_info_unref);
+        g_autofree char *of_root = test_image_ext4("of-root.img", "OF-ROOT", TEST_ROOT);
+        g_autofree char *of_bob = test_image_ext4("of-bob.img", "OF-BOB", TEST_BOB);
+        g_autofree char *image = test_attach_path(f->root, of_root, NULL, NULL);
+        g_autoptr(GVariant) before =
+                test_call_ok(f->root, image, DBUS_PROPERTIES, "GetAll", g_variant_new("(s)", IMAGE));
+        Fuzz fuzz = { .rand = rand, .bus = f->bob, .fd = test_open_as(TEST_BOB, of_bob, O_RDONLY) };
+
+        (void)userdata;
+        collect_nodes(f->root, ROOT_PATH, paths, nodes);
+        g_assert_cmpuint(nodes->len, >=, 4);
+        for (unsigned i = 0; i < 10000; i++)
+                fuzz_once(&fuzz, paths, nodes);
+        g_test_message("random messages: %u replies, %u errors", fuzz.n_replies, fuzz.n_errors);
+        g_assert_cmpuint(fuzz.n_replies, >, 10);
+        g_assert_cmpuint(fuzz.n_errors, >, 1000);
+        close(fuzz.fd);
+
+        g_autoptr(GVariant) after =
+                test_call_ok(f->root, image, DBUS_PROPERTIES, "GetAll", g_variant_new("(s)", IMAGE));
+        g_assert_true(g_variant_equal(before, after));
+        g_autoptr(TestCall) bobs = test_simple_call(f->bob, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(bobs);
+        g_autoptr(TestCall) detached = test_simple_call(f->root, image, IMAGE, "Detach");
+        test_assert_succeeded(detached);
+        test_latency(f->bob, "behind random messages");
+        assert_nothing_kept(f, "random messages");
+        unlink(of_root);
+        unlink(of_bob);
+}
+
+/* ---- descriptors ---- */
+
+/* More than the bus passes on: it drops whoever sends them, and nobody else notices. */
+static void test_many_descriptors(Fixture *f, gconstpointer userdata)
+{
+        static const unsigned counts[] = { 2, 16, 17, 100, 253, 1000 };
+
+        (void)userdata;
+        for (size_t i = 0; i < G_N_ELEMENTS(counts); i++) {
+                GDBusConnection *visitor = test_connect_as(TEST_ANN);
+                g_autoptr(GUnixFDList) list = g_unix_fd_list_new();
+                g_autoptr(GDBusMessage) message =
+                        g_dbus_message_new_method_call(BUS_NAME, ROOT_PATH, MANAGER, "Attach");
+                g_autoptr(GError) error = NULL;
+
+                for (unsigned n = 0; n < counts[i]; n++)
+                        g_assert_cmpint(g_unix_fd_list_append(list, f->fd, NULL), >=, 0);
+                g_dbus_message_set_body(message, g_variant_new("(h@a{sv})", 0, test_options("{'x': <1>}")));
+                g_dbus_message_set_unix_fd_list(message, list);
+                g_dbus_connection_set_exit_on_close(visitor, FALSE);
+                g_autoptr(GDBusMessage) reply = g_dbus_connection_send_message_with_reply_sync(
+                        visitor, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, TEST_DEADLINE_SEC * 1000, NULL, NULL, &error);
+                g_test_message("%u descriptors: %s", counts[i],
+                               error                                  ? error->message
+                               : g_dbus_message_get_error_name(reply) ? g_dbus_message_get_error_name(reply)
+                                                                      : "accepted");
+                g_assert_true(error || g_dbus_message_get_error_name(reply));
+                g_dbus_connection_close_sync(visitor, NULL, NULL);
+                g_object_unref(visitor);
+        }
+        test_latency(f->bob, "behind many descriptors");
+        assert_nothing_kept(f, "many descriptors");
+}
+
+static int open_socket(void)
+{
+        return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+static int open_terminal(void)
+{
+        return posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+}
+
+/* All that a descriptor can be, to both methods that take one. */
+static void test_kinds_of_descriptors(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *folder = test_folder("folder");
+        const struct {
+                const char *what;
+                int fd;
+        } kinds[] = {
+                { "O_PATH", open(f->file, O_PATH | O_CLOEXEC) },
+                { "O_WRONLY", open(f->file, O_WRONLY | O_CLOEXEC) },
+                { "O_APPEND", open(f->file, O_RDWR | O_APPEND | O_CLOEXEC) },
+                { "a folder", open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) },
+                { "the root folder as O_PATH", open("/", O_PATH | O_CLOEXEC) },
+                { "a socket", open_socket() },
+                { "a terminal", open_terminal() },
+                { "/dev/zero", open("/dev/zero", O_RDONLY | O_CLOEXEC) },
+                { "/dev/loop-control", open("/dev/loop-control", O_RDONLY | O_CLOEXEC) },
+                { "/proc/self/mem", open("/proc/self/mem", O_RDONLY | O_CLOEXEC) },
+                { "/proc/self/mountinfo", open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) },
+                { "a namespace", open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC) },
+                { "epoll", epoll_create1(EPOLL_CLOEXEC) },
+                { "O_TMPFILE", open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600) },
+        };
+
+        (void)userdata;
+        for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+                g_assert_cmpint(kinds[i].fd, >=, 0);
+                g_autoptr(TestCall) attach = test_attach(f->ann, kinds[i].fd, NULL);
+                g_autoptr(TestCall) find = test_call(f->ann, ROOT_PATH, MANAGER, "FindByFile", g_variant_new("(h)", 0),
+                                                     (TestCallOptions){ .fd = kinds[i].fd });
+                g_test_message("%s: %s", kinds[i].what, attach->error ? attach->error->message : "attached");
+                g_assert_nonnull(attach->error);
+                g_assert_true(g_dbus_error_is_remote_error(attach->error));
+                g_assert_true(find->reply || g_dbus_error_is_remote_error(find->error));
+                close(kinds[i].fd);
+        }
+        g_assert_cmpint(rmdir(folder), ==, 0);
+        assert_nothing_kept(f, "kinds of descriptors");
+}
+
+/* ---- floods ---- */
+
+static void send_message(GDBusConnection *bus, const char *path, const char *interface, const char *method,
+                         GVariant *body, int fd, bool wants_reply)
+{
+        g_autoptr(GDBusMessage) message = g_dbus_message_new_method_call(BUS_NAME, path, interface, method);
+
+        if (body)
+                g_dbus_message_set_body(message, body);
+        if (fd > 0) {
+                g_autoptr(GUnixFDList) list = g_unix_fd_list_new();
+                g_unix_fd_list_append(list, fd, NULL);
+                g_dbus_message_set_unix_fd_list(message, list);
+        }
+        if (!wants_reply)
+                g_dbus_message_set_flags(message, G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED);
+        g_dbus_connection_send_message(bus, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, NULL, NULL);
+}
+
+/* One of the requests of a flood: to look, to attach, to attach what is no image, to detach what is not there. */
+static void send_flood(Fixture *f, GDBusConnection *bus, unsigned i, bool wants_reply)
+{
+        switch (i % 4) {
+        case 0:
+                send_message(bus, ROOT_PATH, DBUS_OBJECT_MANAGER, "GetManagedObjects", NULL, 0, wants_reply);
+                break;
+        case 1:
+                send_message(bus, ROOT_PATH, MANAGER, "Attach", g_variant_new("(h@a{sv})", 0, test_options(NULL)),
+                             f->fd, wants_reply);
+                break;
+        case 2:
+                send_message(bus, ROOT_PATH, MANAGER, "Attach",
+                             g_variant_new("(h@a{sv})", 0, test_options("{'offset': <uint64 1>}")), f->fd, wants_reply);
+                break;
+        default:
+                send_message(bus, ROOT_PATH "/image/1", IMAGE, "Detach", g_variant_new("(@a{sv})", test_options(NULL)),
+                             0, wants_reply);
+        }
+}
+
+/* Ten thousand requests of one connection, sent without a look at any answer. */
+static void flood(Fixture *f, bool wants_reply, const char *what)
+{
+        GDBusConnection *visitor = test_connect_as(TEST_ANN);
+        g_autofree char *during = g_strdup_printf("during %s", what);
+
+        g_dbus_connection_set_exit_on_close(visitor, FALSE);
+        for (unsigned i = 0; i < 10000; i++)
+                send_flood(f, visitor, i, wants_reply);
+        test_latency(f->bob, during);
+        g_dbus_connection_flush_sync(visitor, NULL, NULL);
+        test_disconnect(visitor);
+        g_autoptr(TestCall) all = test_simple_call(f->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(all);
+        test_latency(f->bob, "behind it");
+        assert_nothing_kept(f, what);
+}
+
+static void test_flood(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        flood(f, true, "10,000 requests");
+}
+
+static void test_flood_without_replies(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        flood(f, false, "10,000 requests that want no reply");
+}
+
+/* A thousand prompts for a password that nobody answers; the administrator permits that many. */
+static void test_prompts(Fixture *f, gconstpointer userdata)
+{
+        GDBusConnection *visitors[10];
+        g_autoptr(GPtrArray) calls = g_ptr_array_new();
+
+        (void)userdata;
+        test_polkit_set(f->polkit, "org.loopmount1.attach", "silent");
+        for (size_t i = 0; i < G_N_ELEMENTS(visitors); i++) {
+                visitors[i] = test_connect_as(TEST_ANN);
+                for (unsigned n = 0; n < 100; n++) {
+                        g_ptr_array_add(calls, test_attach_start(visitors[i], f->fd, NULL));
+                        /* The bus keeps 64 descriptors for the daemon, and refuses what is above. And all have to be
+                         * there before the one that is too much. */
+                        if (n % 10 == 9)
+                                test_property_number(visitors[i], ROOT_PATH, MANAGER, "MaxRequestsPerUser");
+                }
+        }
+        /* Others may need polkit's answers, too, and the bus lets the daemon wait for 128 only. */
+        test_polkit_wait_asked(f->polkit, 16);
+        for (guint i = 0; i < calls->len; i++)
+                g_assert_false(((TestCall *)g_ptr_array_index(calls, i))->done);
+        g_autoptr(TestCall) surplus = test_attach(f->ann, f->fd, NULL);
+        test_assert_failed(surplus, "LimitExceeded", "*");
+        test_polkit_set(f->polkit, "org.loopmount1.attach", "allow");
+        test_latency(f->bob, "during 1,000 prompts");
+        for (size_t i = 0; i < G_N_ELEMENTS(visitors); i++)
+                test_disconnect(visitors[i]);
+        for (guint i = 0; i < calls->len; i++) {
+                TestCall *call = g_ptr_array_index(calls, i);
+                test_call_wait(call);
+                test_call_free(call);
+        }
+        g_autoptr(TestCall) all = test_simple_call(f->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(all);
+        test_latency(f->bob, "behind them");
+        assert_nothing_kept(f, "1,000 prompts");
+}
+
+/* Connections that come, ask for something, and go at once. */
+static void test_visitors(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        for (unsigned i = 0; i < 200; i++) {
+                GDBusConnection *visitor = test_connect_as(TEST_ANN);
+
+                send_flood(f, visitor, i, true);
+                g_dbus_connection_flush_sync(visitor, NULL, NULL);
+                g_dbus_connection_close_sync(visitor, NULL, NULL);
+                g_object_unref(visitor);
+        }
+        test_latency(f->bob, "behind 200 visitors");
+        g_autoptr(TestCall) all = test_simple_call(f->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(all);
+        assert_nothing_kept(f, "200 visitors");
+}
+
+/* ---- the folder for mount points ---- */
+
+/* Root moves it away: the mount is there, but not where it was, and that is no reason to lose it. */
+static void test_moved_folder(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *image = test_attach_path(f->ann, f->file, NULL, NULL);
+        g_autofree char *state = NULL;
+
+        (void)userdata;
+        g_assert_cmpint(rename("/run/media/ann", "/run/media/away"), ==, 0);
+        g_autoptr(TestCall) detach = test_simple_call(f->ann, image, IMAGE, "Detach");
+        test_assert_failed(detach, "Busy", "*");
+        g_autoptr(TestCall) again = test_attach(f->ann, f->fd, NULL);
+        test_assert_succeeded(again);
+        state = test_property_string(f->ann, image, IMAGE, "State");
+        g_assert_cmpstr(state, ==, "attached");
+        g_assert_cmpint(rename("/run/media/away", "/run/media/ann"), ==, 0);
+        g_autoptr(TestCall) back = test_simple_call(f->ann, image, IMAGE, "Detach");
+        test_assert_succeeded(back);
+        assert_nothing_kept(f, "a moved folder");
+}
+
+static pid_t start_racer(const char *target, const char *link)
+{
+        pid_t pid = fork();
+
+        g_assert_cmpint(pid, >=, 0);
+        if (pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                for (;;) {
+                        (void)!symlink(target, link);
+                        (void)unlink(link);
+                }
+        }
+        return pid;
+}
+
+/* A link in its place, again and again: it is never followed. */
+static void test_raced_folder(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *elsewhere = test_folder("elsewhere");
+        pid_t racer = start_racer(elsewhere, "/run/media/ann");
+        unsigned n_attached = 0, n_refused = 0;
+
+        (void)userdata;
+        for (unsigned i = 0; i < 50 || n_refused == 0; i++) {
+                g_autoptr(TestCall) call = test_attach(f->ann, f->fd, NULL);
+                const char *image;
+
+                /* It is not empty only if something was made in it. */
+                g_assert_cmpint(rmdir(elsewhere), ==, 0);
+                g_assert_cmpint(mkdir(elsewhere, 0777), ==, 0);
+                n_refused += call->error != NULL;
+                n_attached += call->reply != NULL;
+                if (call->error) {
+                        test_assert_failed(call, "Failed", "*/run/media/ann*");
+                        continue;
+                }
+                g_variant_get_child(call->reply, 0, "&o", &image);
+                g_autoptr(TestCall) detach = test_simple_call(f->ann, image, IMAGE, "Detach");
+                test_assert_succeeded(detach);
+        }
+        kill(racer, SIGKILL);
+        waitpid(racer, NULL, 0);
+        (void)unlink("/run/media/ann");
+        g_test_message("links in the place of the folder: %u attached, %u refused", n_attached, n_refused);
+        g_assert_cmpint(rmdir(elsewhere), ==, 0);
+        assert_nothing_kept(f, "links in the place of the folder");
+}
+
+int main(int argc, char **argv)
+{
+        g_test_init(&argc, &argv, NULL);
+#define ADD(path, configuration, function) g_test_add(path, Fixture, configuration, set_up, function, tear_down)
+        ADD("/callers/random", NULL, test_fuzz);
+        ADD("/callers/descriptors/many", NULL, test_many_descriptors);
+        ADD("/callers/descriptors/kinds", NULL, test_kinds_of_descriptors);
+        ADD("/callers/folder/moved", NULL, test_moved_folder);
+        ADD("/callers/folder/raced", NULL, test_raced_folder);
+        ADD("/callers/flood/requests", NULL, test_flood);
+        ADD("/callers/flood/without-replies", NULL, test_flood_without_replies);
+        ADD("/callers/flood/prompts", "[Limits]\nMaxRequestsPerUser=1000\n", test_prompts);
+        ADD("/callers/flood/visitors", NULL, test_visitors);
+        return g_test_run();
+}
