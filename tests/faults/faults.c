@@ -48,6 +48,13 @@ static TestCall *request(GDBusConnection *bus, const char *object, const char *i
                                (TestCallOptions){ 0 });
 }
 
+/* When it answers it has begun all that follows what was asked for before. */
+static void settle(Bench *bench)
+{
+        if (!bench->ended && bench_greet(bench))
+                bench_wait_idle(bench);
+}
+
 /* An attach or the like that nobody disturbs. */
 static void require(Bench *bench, TestCall *unfinished, const char *what)
 {
@@ -239,7 +246,7 @@ static void prepare_remains(Bench *bench)
         prepare_raw(bench);
         raw = g_strdup(attached);
         prepare_parts(bench);
-        bench_wait_idle(bench);
+        settle(bench);
         tracer_arm(bench->daemon, &order, false);
         test_call_free(wait_for(bench, start_detach(bench)));
         bench_wait_ended(bench);
@@ -378,9 +385,7 @@ static void make_ready(Bench *bench, const Story *story)
                 bench->idle = test_snapshot_take(bench->daemon);
         }
         story->prepare(bench);
-        /* When it answers it has begun all that follows what was asked for before. */
-        if (!bench->ended && bench_greet(bench))
-                bench_wait_idle(bench);
+        settle(bench);
         if (bench->problem)
                 g_error("%s cannot be prepared: %s", story->name, bench->problem);
 }
