@@ -223,10 +223,20 @@ static bool has_end(gpointer userdata)
         return end;
 }
 
+/* Where ann may look, wherever it was built. */
+static char *copy_of_command(void)
+{
+        g_autofree char *program = g_build_filename(g_getenv("LOOPMOUNT_BUILD"), "client", "loopmount", NULL);
+        char *copy = test_path("loopmount");
+
+        test_run("cp", program, copy, NULL);
+        return copy;
+}
+
 /* Runs the command as ann; @wanted: the calls that it makes. The bus delivers in order, so that a Ping is the last. */
 static void assert_calls(TestGround *g, const char *verb, const char *operand, const char *wanted)
 {
-        g_autofree char *program = g_build_filename(g_getenv("LOOPMOUNT_BUILD"), "client", "loopmount", NULL);
+        g_autofree char *program = copy_of_command();
         const char *const argv[] = { program, verb, operand, NULL };
         g_autofree char *output = NULL, *with_end = g_strconcat(wanted, " Ping ", NULL);
         Calls *calls = calls_new();
@@ -236,6 +246,7 @@ static void assert_calls(TestGround *g, const char *verb, const char *operand, c
         test_wait_quiet(has_end, calls, "the end of the calls");
         g_assert_cmpstr(calls->members->str, ==, with_end);
         calls_free(calls);
+        unlink(program);
 }
 
 static void test_command(TestGround *g, gconstpointer userdata)
