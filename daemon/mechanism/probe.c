@@ -261,6 +261,15 @@ static int new_probe(int fd, uint64_t offset, uint64_t size, uint32_t sector_siz
         return 0;
 }
 
+static uint32_t read_block_size(blkid_probe probe)
+{
+        const char *value;
+
+        if (blkid_probe_lookup_value(probe, "BLOCK_SIZE", &value, NULL) != 0)
+                return 0;
+        return (uint32_t)strtoul(value, NULL, 10);
+}
+
 static void copy_value(blkid_probe probe, const char *name, char *buffer, size_t size)
 {
         const char *value;
@@ -294,6 +303,7 @@ static int read_superblock(int fd, uint64_t base, uint32_t sector_size, ProbeVol
         copy_value(probe, "VERSION", volume->version, sizeof(volume->version));
         copy_value(probe, "LABEL", volume->label, sizeof(volume->label));
         copy_value(probe, "UUID", volume->uuid, sizeof(volume->uuid));
+        volume->block_size = read_block_size(probe);
         return 0;
 }
 

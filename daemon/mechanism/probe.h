@@ -21,6 +21,7 @@ typedef struct ProbeVolume {
         char version[32];
         char label[512]; /* raw bytes, NUL-terminated, like all text here */
         char uuid[64];
+        uint32_t block_size; /* the file system's, bytes, as libblkid takes it to be; 0: unknown */
         char partition_type[40];
         char partition_name[256];
         char partition_uuid[48];

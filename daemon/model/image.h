@@ -23,10 +23,11 @@ typedef enum ImageState {
 
 struct Volume {
         Image *image;
-        unsigned number; /* 0: the whole image; else the partition's number */
-        dev_t devnum;    /* 0: it has no device */
-        uint64_t offset; /* in the image, bytes */
-        uint64_t size;   /* bytes */
+        unsigned number;     /* 0: the whole image; else the partition's number */
+        dev_t devnum;        /* 0: it has no device */
+        uint64_t offset;     /* in the image, bytes */
+        uint64_t size;       /* bytes */
+        uint32_t block_size; /* while it is attached: the file system's, bytes; 0: unknown */
         char *usage;
         char *type;
         char *version;

@@ -9,6 +9,8 @@
 #include "mechanism/filesystem.h"
 #include "mechanism/mount-point.h"
 
+#define USUAL_BLOCK_SIZE 4096U
+
 static int escape(char **member, const char *bytes)
 {
         free(*member);
@@ -51,6 +53,7 @@ int volume_from_probe(const ProbeVolume *probed, const char *file_name, Volume *
                 return -ENOMEM;
         volume->offset = probed->offset;
         volume->size = probed->size;
+        volume->block_size = probed->block_size;
         r = choose_name(probed, file_name, &volume->name);
         if (r < 0)
                 return r;
@@ -146,6 +149,25 @@ int image_find_obstacles(Image *image, const Config *config)
                         return -ENOMEM;
         }
         return 0;
+}
+
+static const Volume *find_largest_file_system(const Image *image)
+{
+        const Volume *largest = NULL, *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (is_file_system(volume) && (!largest || volume->size > largest->size))
+                        largest = volume;
+        return largest;
+}
+
+/* Of the types whose block is what libblkid calls so: xfs, say, has that of its disk there. */
+bool image_writes_small_blocks(const Image *image)
+{
+        const Volume *largest = find_largest_file_system(image);
+
+        return largest && strncmp(largest->type, "ext", 3) == 0 && largest->block_size > 0 &&
+               largest->block_size < USUAL_BLOCK_SIZE;
 }
 
 bool volume_equals(const Volume *volume, const Volume *other)

@@ -18,5 +18,11 @@ int image_from_probe(Image *image, const ProbeSummary *summary, const ProbeVolum
 /* Says for each volume what is in the way of mounting it. -ENOMEM. */
 int image_find_obstacles(Image *image, const Config *config);
 
+/*
+ * Whether most of what will be written to the image comes in pieces that are
+ * smaller than the blocks of nearly every file system that the image's file may be on.
+ */
+bool image_writes_small_blocks(const Image *image);
+
 /* Whether what the volume holds, or that it holds nothing, is the same as in @other. */
 bool volume_equals(const Volume *volume, const Volume *other);

@@ -151,6 +151,25 @@ static void test_impossible(TestGround *g, gconstpointer userdata)
         medium_free(medium);
 }
 
+/* What is smaller than a block below would be written past the page cache one by one; nobody writes to what is read. */
+static void test_small_blocks(TestGround *g, gconstpointer userdata)
+{
+        static const Case small[] = { { READ, true }, { WRITE, false }, { WRITE ", 'direct-io': <'yes'>", true } };
+        static const Case large[] = { { READ, true }, { WRITE, true } };
+        Medium *medium = medium_new("ext4", "512", "rw");
+        g_autofree char *file = take_in(medium, test_image_empty("blocks.img", 4 * MIB, TEST_ANN));
+
+        (void)userdata;
+        test_run("mke2fs", "-q", "-t", "ext4", "-b", "1024", file, NULL);
+        for (size_t i = 0; i < G_N_ELEMENTS(small); i++)
+                assert_chosen(g, file, &small[i]);
+        test_run("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", file, NULL);
+        for (size_t i = 0; i < G_N_ELEMENTS(large); i++)
+                assert_chosen(g, file, &large[i]);
+        unlink(file);
+        medium_free(medium);
+}
+
 /* ---- the page cache ---- */
 
 static char *make_data_image(void)
@@ -254,6 +273,7 @@ int main(int argc, char **argv)
         TEST_ADD("/direct-io/choice/xfs", NULL, test_choice_xfs);
         TEST_ADD("/direct-io/large-sectors/ext4", NULL, test_large_sectors_ext4);
         TEST_ADD("/direct-io/large-sectors/xfs", NULL, test_large_sectors_xfs);
+        TEST_ADD("/direct-io/small-blocks", NULL, test_small_blocks);
         TEST_ADD("/direct-io/impossible", NULL, test_impossible);
         TEST_ADD("/direct-io/page-cache", NULL, test_page_cache);
         return g_test_run();

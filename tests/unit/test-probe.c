@@ -314,6 +314,7 @@ static void test_file_system(void)
         g_assert_cmpstr(found.volumes[0].label, ==, "a\nb\xff %s");
         g_assert_cmpstr(found.volumes[0].version, ==, "1.0");
         g_assert_cmpstr(found.volumes[0].uuid, ==, "01020304-0506-0708-090a-0b0c0d0e0f10");
+        g_assert_cmpuint(found.volumes[0].block_size, ==, 1024);
 }
 
 static void test_usages(void)

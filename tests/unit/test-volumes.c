@@ -115,6 +115,38 @@ static void test_image(void)
         g_assert_cmpstr(image->name, ==, "a\\x0ab");
 }
 
+static bool writes_small_blocks(const ProbeVolume probed[static 2])
+{
+        _cleanup_(image_freep) Image *image = new_image(probed, 2, "disk.img");
+
+        return image_writes_small_blocks(image);
+}
+
+/* The largest file system counts, and only if its block is known to be one. */
+static void test_small_blocks(void)
+{
+        ProbeVolume probed[] = {
+                { .number = 1, .offset = MIB, .size = MIB, .usage = "filesystem", .type = "vfat", .block_size = 512 },
+                { .number = 2, .offset = 2 * MIB, .size = 2 * MIB, .usage = "filesystem", .block_size = 1024 },
+        };
+
+        strcpy(probed[1].type, "ext4");
+        g_assert_true(writes_small_blocks(probed));
+        probed[1].block_size = 4096;
+        g_assert_false(writes_small_blocks(probed));
+        probed[1].block_size = 0;
+        g_assert_false(writes_small_blocks(probed));
+        probed[1].block_size = 1024;
+        probed[0].size = 3 * MIB;
+        g_assert_false(writes_small_blocks(probed));
+        probed[0].size = MIB;
+        strcpy(probed[1].type, "xfs");
+        g_assert_false(writes_small_blocks(probed));
+        strcpy(probed[1].type, "ext2");
+        strcpy(probed[1].usage, "crypto");
+        g_assert_false(writes_small_blocks(probed));
+}
+
 static void test_image_name(void)
 {
         ProbeVolume whole = { .size = 8 * MIB, .usage = "filesystem", .type = "iso9660", .label = "DEBIAN\t12" };
@@ -299,6 +331,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/volumes/escaping", test_escaping);
         g_test_add_func("/volumes/image", test_image);
         g_test_add_func("/volumes/image-name", test_image_name);
+        g_test_add_func("/volumes/small-blocks", test_small_blocks);
         g_test_add_func("/volumes/obstacles", test_obstacles);
         g_test_add_func("/volumes/obstacle-beyond-end", test_obstacle_beyond_end);
         g_test_add_func("/volumes/hybrid", test_hybrid);
