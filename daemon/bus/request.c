@@ -309,7 +309,10 @@ static void add_own(OwnDevices *own, int fd)
                 own->n++;
 }
 
-/* Sockets, pipes and devices are nothing that could hang; the rest of our own is known by its device. */
+/*
+ * Sockets, pipes, devices and directories, as our own triggers are, are nothing that could hang: a directory is not
+ * flushed. The rest of our own is known by its device.
+ */
 static bool is_stranger(int fd, const OwnDevices *own)
 {
         DeviceNumber device;
@@ -322,7 +325,7 @@ static bool is_stranger(int fd, const OwnDevices *own)
         for (size_t i = 0; i < own->n; i++)
                 if (device.major == own->numbers[i].major && device.minor == own->numbers[i].minor)
                         return false;
-        return !S_ISSOCK(mode) && !S_ISBLK(mode) && !S_ISCHR(mode) && !S_ISFIFO(mode);
+        return !S_ISSOCK(mode) && !S_ISBLK(mode) && !S_ISCHR(mode) && !S_ISFIFO(mode) && !S_ISDIR(mode);
 }
 
 static void closedirp(DIR **directory)

@@ -158,6 +158,28 @@ static void test_enter_by_others(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+/* Messages that bring files in the wrong place, or none, take nothing away that is ours. */
+static void test_enter_behind_malformed(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, ON_ACCESS_FOR_A_SECOND, NULL);
+        /* If nobody answers it would wait for ever. */
+        const char *const enter[] = { "timeout", "--signal=KILL", "60", "ls", "/run/media/ann/LABEL", NULL };
+        g_autoptr(TestCall) find =
+                test_call(g->bob, ROOT_PATH, MANAGER, "FindByFile", g_variant_new("(s)", "x"), (TestCallOptions){ 0 });
+        g_autoptr(TestCall) attach =
+                test_call(g->bob, ROOT_PATH, MANAGER, "Attach", g_variant_new("(s)", "x"), (TestCallOptions){ 0 });
+
+        (void)userdata;
+        g_assert_error(find->error, G_DBUS_ERROR, G_DBUS_ERROR_INVALID_ARGS);
+        g_assert_error(attach->error, G_DBUS_ERROR, G_DBUS_ERROR_INVALID_ARGS);
+        g_assert_cmpint(test_run_as(TEST_ANN, enter, NULL, NULL), ==, 0);
+        g_assert_cmpuint(count_mounted(), ==, 1);
+        wait_until_waiting(g, image);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
 static gpointer enter_often(gpointer userdata)
 {
         for (unsigned i = 0; i < 50; i++) {
@@ -607,6 +629,7 @@ int main(int argc, char **argv)
         TEST_ADD("/on-access/enter", NULL, test_enter);
         TEST_ADD("/on-access/enter/one", NULL, test_enter_one);
         TEST_ADD("/on-access/enter/others", NULL, test_enter_by_others);
+        TEST_ADD("/on-access/enter/malformed", NULL, test_enter_behind_malformed);
         TEST_ADD("/on-access/enter/same-time", NULL, test_enter_at_the_same_time);
         TEST_ADD("/on-access/enter/early", NULL, test_enter_early);
         TEST_ADD("/on-access/damaged", NULL, test_damaged);
