@@ -8,10 +8,13 @@
 
 /* More than any image has volumes. */
 #define ARRAY_ITEMS_MAX 1024U
+/* A message is kept as long as its request, which may wait for somebody's password. */
+#define STRING_BYTES_MAX 4096U
+#define KEY_SHOWN_BYTES_MAX 64
 
 static int complain(char **ret_complaint, const char *key, const char *what)
 {
-        return asprintf(ret_complaint, "Option \"%s\": %s", key, what) < 0 ? -ENOMEM : -EINVAL;
+        return asprintf(ret_complaint, "Option \"%.*s\": %s", KEY_SHOWN_BYTES_MAX, key, what) < 0 ? -ENOMEM : -EINVAL;
 }
 
 static int read_array(sd_bus_message *message, OptionArray *target)
@@ -40,6 +43,8 @@ static int read_string(sd_bus_message *message, char **target)
 
         if (r < 0)
                 return r;
+        if (strlen(value) > STRING_BYTES_MAX)
+                return -E2BIG;
         *target = strdup(value);
         return *target ? 0 : -ENOMEM;
 }
@@ -97,7 +102,7 @@ static int read_option(sd_bus_message *message, const OptionRule *rules, size_t 
                 if (rules[i].given)
                         *rules[i].given = true;
                 r = read_value(message, &rules[i]);
-                return r == -E2BIG ? complain(ret_complaint, key, "it has too many items") : r;
+                return r == -E2BIG ? complain(ret_complaint, key, "it is too long") : r;
         }
         return complain(ret_complaint, key, "there is no such option");
 }

@@ -225,11 +225,34 @@ static void test_long_array(void)
         g_assert_cmpuint(targets.numbers.n_items, ==, ITEMS_MAX);
         g_assert_cmpuint(targets.numbers.items[ITEMS_MAX - 1], ==, 7);
         g_assert_cmpint(read_items(ITEMS_MAX + 1, &more), ==, -EINVAL);
-        g_assert_cmpstr(more.complaint, ==, "Option \"numbers\": it has too many items");
+        g_assert_cmpstr(more.complaint, ==, "Option \"numbers\": it is too long");
         g_assert_cmpint(read_items(1000000, &most), ==, -EINVAL);
 }
 
 /* A method that knows no options yet takes none. */
+/* Of what is kept while somebody is asked for a password there may be no megabytes. */
+static void test_long_text(void)
+{
+        _cleanup_targets_ Targets longest = { 0 }, more = { 0 };
+        g_autofree char *text = g_strnfill(4097, 'x');
+
+        g_assert_cmpint(read_options(&more, 1, "text", "s", text), ==, -EINVAL);
+        g_assert_cmpstr(more.complaint, ==, "Option \"text\": it is too long");
+        text[4096] = 0;
+        g_assert_cmpint(read_options(&longest, 1, "text", "s", text), ==, 0);
+        g_assert_cmpstr(longest.text, ==, text);
+}
+
+/* Nor comes all of an endless key back. */
+static void test_long_key(void)
+{
+        _cleanup_targets_ Targets targets = { 0 };
+        g_autofree char *key = g_strnfill(100000, 'k');
+
+        g_assert_cmpint(read_options(&targets, 1, key, "s", "x"), ==, -EINVAL);
+        g_assert_cmpuint(strlen(targets.complaint), <, 200);
+}
+
 static void test_no_rules(void)
 {
         sd_bus_message *message = new_message();
@@ -267,6 +290,8 @@ int main(int argc, char *argv[])
         g_test_add_func("/bus-options/twice", test_twice);
         g_test_add_func("/bus-options/wrong-type", test_wrong_type);
         g_test_add_func("/bus-options/long-array", test_long_array);
+        g_test_add_func("/bus-options/long-text", test_long_text);
+        g_test_add_func("/bus-options/long-key", test_long_key);
         g_test_add_func("/bus-options/no-rules", test_no_rules);
         g_test_add_func("/bus-options/no-options", test_no_options);
 
