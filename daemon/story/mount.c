@@ -85,8 +85,11 @@ static int undo(Story *story)
         /* The obstacle may be another one now. */
         if (volume)
                 registry_notify(story->service->registry, REGISTRY_VOLUME_CHANGED, volume->image, volume);
-        if (!volume || !volume->mount_point || story->failure.error == -EALREADY)
+        if (!volume || story->failure.error == -EALREADY)
                 return 0;
+        /* It names the mount point that there was to be; a later daemon would unmount what is there then. */
+        if (!volume->mount_point)
+                return TRY_TWICE(record_write(volume->image));
         r = releasing_new(story, volume->image, volume, false, &mount->releasing);
         return r < 0 ? r : releasing_run(mount->releasing, on_released);
 }

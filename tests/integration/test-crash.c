@@ -115,6 +115,41 @@ static void test_still_watches(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+static void overwrite(const char *file, guint64 offset)
+{
+        static const char zeros[1024];
+        _cleanup_close_ int fd = test_open_as(TEST_ANN, file, O_WRONLY);
+
+        g_assert_cmpint(pwrite(fd, zeros, sizeof(zeros), (off_t)offset), ==, sizeof(zeros));
+        g_assert_cmpint(fsync(fd), ==, 0);
+}
+
+/* The place where a mount has failed is somebody else's afterwards. */
+static void test_leaves_others_alone(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+        g_autofree char *sound = test_image_ext4("sound.img", "SECOND", TEST_ANN);
+        g_autofree char *damaged = test_attach_path(g->ann, file, "{'volumes': <[uint32 1]>}", NULL);
+        g_autofree char *volume = test_volume_path(damaged, 2);
+        g_auto(GStrv) mount_points = NULL;
+
+        (void)userdata;
+        overwrite(file, test_property_number(g->ann, volume, VOLUME, "Offset") + 1024);
+        g_autoptr(TestCall) mount = test_simple_call(g->ann, volume, VOLUME, "Mount");
+        test_assert_failed(mount, "InvalidImage", "*");
+        g_autofree char *image = test_attach_path(g->ann, sound, NULL, &mount_points);
+        g_assert_cmpstr(mount_points[0], ==, "/run/media/ann/SECOND");
+        g_autoptr(TestSnapshot) state = test_snapshot_take(0);
+        kill_and_restart(g);
+        test_snapshot_assert(state, 0);
+        test_assert_hello(TEST_ANN, mount_points[0]);
+        test_detach(g->ann, image);
+        test_detach(g->ann, damaged);
+        unlink(file);
+        unlink(sound);
+}
+
 /* Nothing was mounted and the one that held the device is dead: it is gone, and so is its record. */
 static void test_nothing_mounted(TestGround *g, gconstpointer userdata)
 {
@@ -314,6 +349,7 @@ int main(int argc, char **argv)
         TEST_ADD("/crash/takes-over", NULL, test_takes_over);
         TEST_ADD("/crash/takes-over/term", NULL, test_takes_over_after_term);
         TEST_ADD("/crash/still-watches", NULL, test_still_watches);
+        TEST_ADD("/crash/leaves-others-alone", NULL, test_leaves_others_alone);
         TEST_ADD("/crash/nothing-mounted", NULL, test_nothing_mounted);
         TEST_ADD("/crash/meanwhile/unmounted", NULL, test_unmounted_meanwhile);
         TEST_ADD("/crash/meanwhile/half-unmounted", NULL, test_half_unmounted_meanwhile);
