@@ -36,6 +36,7 @@
 #define STOP_TIMEOUT_USEC (10 * USEC_PER_SEC)
 /* A bus that does not answer does not keep the images attached. */
 #define SHUTDOWN_BUS_TIMEOUT_USEC (5 * USEC_PER_SEC)
+#define NAME_FLAGS SD_BUS_NAME_ALLOW_REPLACEMENT
 
 typedef struct Manager {
         Service service;
@@ -100,6 +101,28 @@ static void on_registry_event(RegistryEvent event, Image *image, Volume *volume,
         bus_on_registry_event(event, image, volume, &manager->service);
 }
 
+/* ---- The name ---- */
+
+/* Its number may be another process's by now; then the name stays taken until the bus hears of the end. */
+static bool owner_is_dead(sd_bus *bus)
+{
+        _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
+        pid_t pid;
+
+        return sd_bus_get_name_creds(bus, BUS_NAME, SD_BUS_CREDS_PID, &creds) >= 0 &&
+               sd_bus_creds_get_pid(creds, &pid) >= 0 && kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+/* A dead daemon's descriptors live on in a child that hangs in closing one of them, and with these its connection. */
+static int take_name(sd_bus *bus)
+{
+        int r = sd_bus_request_name(bus, BUS_NAME, NAME_FLAGS);
+
+        if (r == -EEXIST && owner_is_dead(bus))
+                r = sd_bus_request_name(bus, BUS_NAME, NAME_FLAGS | SD_BUS_NAME_REPLACE_EXISTING);
+        return r;
+}
+
 /* ---- Leaving ---- */
 
 static bool is_idle(const Manager *manager)
@@ -116,7 +139,7 @@ static int on_name_released(sd_bus_message *reply, void *userdata, sd_bus_error 
                 (void)sd_notify(0, "STOPPING=1");
                 return sd_event_exit(manager->service.event, 0);
         }
-        return sd_bus_request_name_async(manager->service.bus, NULL, BUS_NAME, 0, NULL, NULL);
+        return sd_bus_request_name_async(manager->service.bus, NULL, BUS_NAME, NAME_FLAGS, NULL, NULL);
 }
 
 static int on_idle_time(sd_event_source *source, uint64_t usec, void *userdata)
@@ -317,7 +340,7 @@ static int set_up(Manager *manager)
         /* The name first: another daemon's unfinished work is not ours to clean up. Calls are not served before all is
          * taken over, since nothing is dispatched until then. */
         if (r >= 0)
-                r = sd_bus_request_name(service->bus, BUS_NAME, 0);
+                r = take_name(service->bus);
         if (r >= 0)
                 r = adopt_images(service);
         if (r >= 0)
@@ -373,7 +396,7 @@ static int take_name_if_there_is_a_bus(Service *service)
         if (r >= 0)
                 r = sd_bus_set_method_call_timeout(service->bus, SHUTDOWN_BUS_TIMEOUT_USEC);
         if (r >= 0)
-                r = sd_bus_request_name(service->bus, BUS_NAME, 0);
+                r = take_name(service->bus);
         if (r == -EEXIST)
                 return r;
         if (r < 0)

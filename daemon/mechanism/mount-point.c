@@ -292,12 +292,13 @@ int mount_point_open_user(const char *root, const char *user, uid_t uid, char **
         return 0;
 }
 
-/* 1: nothing has this name; 0: something has. */
+/* 1: nothing has this name; 0: something has. What is mounted there may be a FUSE file system: with an empty mask it is
+ * not asked. */
 static int is_free(int user_fd, const char *name)
 {
-        struct stat st;
+        struct statx stx;
 
-        if (fstatat(user_fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0)
+        if (statx(user_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, &stx) >= 0)
                 return 0;
         return errno == ENOENT ? 1 : -errno;
 }

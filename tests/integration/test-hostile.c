@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/blkpg.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "lib/fuse-file.h"
@@ -59,6 +60,66 @@ static void test_flush(TestGround *g, gconstpointer userdata)
         test_snapshot_wait(g->before, 0);
         test_fuse_file_stop(fuse);
         unlink(file);
+}
+
+/* The close lives on, with all of a killed daemon's descriptors; the next daemon does not wait for it. */
+static void test_flush_outlives_daemon(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, false);
+        int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
+
+        (void)userdata;
+        test_fuse_file_silence_flush(fuse, "loopmountd");
+        g_autoptr(TestCall) attach = test_attach(g->ann, fd, NULL);
+        g_assert_nonnull(attach->error);
+        test_wait_quiet(test_fuse_file_has_stuck, fuse, "a close to be stuck");
+        test_daemon_kill_alone(g->daemon);
+        test_ground_restart_daemon(g);
+        assert_others_go_on(g);
+        test_fuse_file_resume(fuse);
+        close(fd);
+        test_snapshot_wait(g->before, 0);
+        test_fuse_file_stop(fuse);
+        unlink(file);
+}
+
+/* A FUSE file system of ann's lies on top of her mount: the daemon does not ask it, and root need not be let in. */
+static void test_covered(TestGround *g, bool others)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *second = test_image_ext4("second.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+        TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, others);
+        g_autofree char *folder = g_path_get_dirname(test_fuse_file_path(fuse));
+        g_auto(GStrv) mount_points = NULL;
+
+        test_run("mount", "--bind", folder, "/run/media/ann/LABEL", NULL);
+        if (others)
+                test_fuse_file_silence_stat(fuse);
+        g_autofree char *other = test_attach_path(g->ann, second, NULL, &mount_points);
+        g_assert_cmpstr(mount_points[0], ==, "/run/media/ann/LABEL 2");
+        g_autoptr(TestCall) detach = test_simple_call(g->ann, image, IMAGE, "Detach");
+        test_assert_failed(detach, "Busy", "*");
+        test_fuse_file_resume(fuse);
+        g_assert_cmpint(umount2("/run/media/ann/LABEL", 0), ==, 0);
+        test_detach(g->ann, image);
+        test_detach(g->ann, other);
+        test_fuse_file_stop(fuse);
+        unlink(second);
+        unlink(file);
+}
+
+static void test_covered_by_silent(TestGround *g, gconstpointer userdata)
+{
+        (void)userdata;
+        test_covered(g, true);
+}
+
+static void test_covered_by_private(TestGround *g, gconstpointer userdata)
+{
+        (void)userdata;
+        test_covered(g, false);
 }
 
 /* LOOP_CONFIGURE hangs, and its device with it: the next one takes another. */
@@ -199,6 +260,9 @@ int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
         TEST_ADD("/hostile/flush", NULL, test_flush);
+        TEST_ADD("/hostile/flush/outlives-daemon", NULL, test_flush_outlives_daemon);
+        TEST_ADD("/hostile/covered/silent", NULL, test_covered_by_silent);
+        TEST_ADD("/hostile/covered/private", NULL, test_covered_by_private);
         TEST_ADD("/hostile/bind", "[Limits]\nJobTimeoutSec=1\n", test_bind);
         TEST_ADD("/hostile/exchanged-partition", NULL, test_exchanged_partition);
         TEST_ADD("/hostile/foot-in-the-door", "[Limits]\nMaxImagesPerUser=1\n", test_foot_in_the_door);

@@ -34,10 +34,11 @@ static void on_end(GPid pid, int status, gpointer userdata)
 
 static void on_name(GDBusConnection *bus, const char *name, const char *owner, gpointer userdata)
 {
+        TestDaemon *daemon = userdata;
+
         (void)bus;
         (void)name;
-        (void)owner;
-        ((TestDaemon *)userdata)->has_name = true;
+        daemon->has_name = g_strcmp0(owner, daemon->owner_before) != 0;
 }
 
 static void on_no_name(GDBusConnection *bus, const char *name, gpointer userdata)
@@ -79,11 +80,25 @@ static pid_t spawn(const char *const *environment, const int *fds, size_t n_fds)
         return pid;
 }
 
+/* NULL: it has none. */
+static char *find_owner(GDBusConnection *bus)
+{
+        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
+                bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetNameOwner",
+                g_variant_new("(s)", BUS_NAME), NULL, G_DBUS_CALL_FLAGS_NONE, -1, NULL, NULL);
+        char *owner = NULL;
+
+        if (reply)
+                g_variant_get(reply, "(s)", &owner);
+        return owner;
+}
+
 static TestDaemon *start(const char *const *environment, const int *fds, size_t n_fds)
 {
         TestDaemon *daemon = g_new0(TestDaemon, 1);
 
         daemon->bus = test_connect_as(TEST_ROOT);
+        daemon->owner_before = find_owner(daemon->bus);
         daemon->pid = spawn(environment, fds, n_fds);
         daemon->watch = g_child_watch_add(daemon->pid, on_end, daemon);
         daemon->name_watch = g_bus_watch_name_on_connection(daemon->bus, BUS_NAME, G_BUS_NAME_WATCHER_FLAGS_NONE,
@@ -125,16 +140,22 @@ static bool is_gone(gpointer userdata)
         return daemon->gone && !daemon->has_name;
 }
 
-/* Waits for its end; gives the status. */
-static int reap(TestDaemon *daemon, const char *what)
+static bool is_dead(gpointer userdata)
 {
-        test_wait(is_gone, daemon, what);
+        return ((const TestDaemon *)userdata)->gone;
+}
+
+/* Waits for its end; gives the status. */
+static int reap(TestDaemon *daemon, bool (*has_ended)(gpointer userdata), const char *what)
+{
+        test_wait(has_ended, daemon, what);
         int status = daemon->status;
 
         g_bus_unwatch_name(daemon->name_watch);
         test_dispatch();
         g_dbus_connection_close_sync(daemon->bus, NULL, NULL);
         g_object_unref(daemon->bus);
+        g_free(daemon->owner_before);
         g_free(daemon);
         return status;
 }
@@ -146,10 +167,16 @@ static void assert_clean(int status)
         g_assert_cmpint(WEXITSTATUS(status), ==, 0);
 }
 
+static void assert_killed(int status)
+{
+        g_assert_true(WIFSIGNALED(status));
+        g_assert_cmpint(WTERMSIG(status), ==, SIGKILL);
+}
+
 TestDaemon *test_daemon_stop(TestDaemon *daemon)
 {
         kill(daemon->pid, SIGTERM);
-        assert_clean(reap(daemon, "the daemon to end at SIGTERM"));
+        assert_clean(reap(daemon, is_gone, "the daemon to end at SIGTERM"));
         return NULL;
 }
 
@@ -162,14 +189,19 @@ TestDaemon *test_daemon_kill(TestDaemon *daemon)
 
 TestDaemon *test_daemon_wait_killed(TestDaemon *daemon)
 {
-        int status = reap(daemon, "the daemon to die of SIGKILL");
-        g_assert_true(WIFSIGNALED(status));
-        g_assert_cmpint(WTERMSIG(status), ==, SIGKILL);
+        assert_killed(reap(daemon, is_gone, "the daemon to die of SIGKILL"));
+        return NULL;
+}
+
+TestDaemon *test_daemon_kill_alone(TestDaemon *daemon)
+{
+        kill(daemon->pid, SIGKILL);
+        assert_killed(reap(daemon, is_dead, "the daemon to die of SIGKILL"));
         return NULL;
 }
 
 TestDaemon *test_daemon_wait_end(TestDaemon *daemon)
 {
-        assert_clean(reap(daemon, "the daemon to leave by itself"));
+        assert_clean(reap(daemon, is_gone, "the daemon to leave by itself"));
         return NULL;
 }

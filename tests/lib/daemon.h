@@ -10,6 +10,7 @@ typedef struct TestDaemon {
         bool gone;
         int status; /* as waitpid(2) gives it, when gone */
         guint watch;
+        char *owner_before; /* who had the name, and may still have it, when this one was started */
         bool has_name;
         guint name_watch;
 } TestDaemon;
@@ -34,6 +35,9 @@ TestDaemon *test_daemon_stop(TestDaemon *daemon);
 
 /* SIGKILL; waits until it is dead and the bus has noticed. */
 TestDaemon *test_daemon_kill(TestDaemon *daemon);
+
+/* SIGKILL; waits until it is dead. Its connection to the bus may outlive it. */
+TestDaemon *test_daemon_kill_alone(TestDaemon *daemon);
 
 /* Waits until it is dead of a SIGKILL that was sent already, and the bus has noticed. */
 TestDaemon *test_daemon_wait_killed(TestDaemon *daemon);

@@ -220,7 +220,7 @@ static void handle(Server *server, const struct fuse_in_header *header, const vo
                 answer_lookup(server, header->unique, body);
                 break;
         case FUSE_GETATTR:
-                if (atomic_load(&server->shared->silent_stat) && header->nodeid == FILE_NODE)
+                if (atomic_load(&server->shared->silent_stat))
                         done_or_keep(server, header, true);
                 else
                         answer_attributes(server, header->unique, header->nodeid);

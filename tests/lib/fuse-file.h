@@ -34,7 +34,7 @@ void test_fuse_file_silence_at_fsync(TestFuseFile *fuse);
 void test_fuse_file_silence_fsync(TestFuseFile *fuse);
 void test_fuse_file_silence_flush(TestFuseFile *fuse, const char *comm);
 
-/* From now on its attributes are not told: who does stat(2), also of an open file, is stuck. */
+/* From now on no attributes are told, the folder's neither: who does stat(2), also of an open file, is stuck. */
 void test_fuse_file_silence_stat(TestFuseFile *fuse);
 
 /* From now on writes get no answer. */
