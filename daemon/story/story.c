@@ -156,6 +156,8 @@ int story_start(Story *story, const StoryType *type, Service *service, const Cal
 {
         if (type->steps[0].run != story_authorise)
                 return -EACCES;
+        if (service->stopping && caller->sender)
+                return -ESHUTDOWN;
         if (story_would_exceed_limit(service, caller))
                 return -EDQUOT;
         if (caller->sender) {

@@ -566,6 +566,19 @@ static void test_limit_stuck(void)
         config.max_requests_per_user = 100;
 }
 
+/* Who calls while the daemon ends is told so at once; what ends with it goes on. */
+static void test_stopping(void)
+{
+        TestStory *late = new_story("late"), *own = new_story("own");
+
+        service.stopping = true;
+        g_assert_cmpint(start_as(late, &plain, 1000, ":1.2"), ==, -ESHUTDOWN);
+        g_assert_cmpint(start_as(own, &plain, 1000, NULL), ==, 0);
+        service.stopping = false;
+        g_string_truncate(log_text, 0);
+        free(late);
+}
+
 /* Closed by default. */
 static void test_unauthorised_type(void)
 {
@@ -790,6 +803,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/story/is-about", test_is_about);
         g_test_add_func("/story/limit", test_limit);
         g_test_add_func("/story/limit-stuck", test_limit_stuck);
+        g_test_add_func("/story/stopping", test_stopping);
         g_test_add_func("/story/unauthorised-type", test_unauthorised_type);
         g_test_add_func("/story/question", test_question);
         g_test_add_func("/story/verdicts", test_verdicts);
