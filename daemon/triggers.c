@@ -22,9 +22,9 @@
 #include "story/mount.h"
 #include "triggers.h"
 
-/* How often in an idle time it is asked whether that is over. */
+/* How often in an idle time it is asked whether that is over; the kernel counts in seconds. */
 #define LOOKS_PER_IDLE_TIME 4U
-#define LOOK_USEC_MIN (USEC_PER_SEC / 4)
+#define LOOK_USEC_MIN USEC_PER_SEC
 
 /* What was asked for, while a story, or a child, does it. */
 typedef struct Errand {

@@ -156,6 +156,8 @@ static void job_finish(Job *job, int error, JobAnswer *answer)
                 job->on_channel = sd_event_source_disable_unref(job->on_channel);
         else if (error < 0 && !job->killed)
                 dismiss(job);
+        else if (!job->killed)
+                set_deadline(job, JOB_IDLE_USEC);
         job->done = NULL;
         if (done)
                 done(error, answer, job->userdata);

@@ -572,12 +572,14 @@ static int undo(Story *story)
         if (attach->existing ? !attach->mounting : attach->image->fd < 0)
                 return 0;
         r = releasing_new(story, attach->image, NULL, !attach->existing, &attach->releasing);
-        if (r < 0)
-                return r;
         IMAGE_FOREACH_VOLUME (volume, attach->image)
-                if (attach->existing && !mounting_includes(attach->mounting, volume))
+                if (r >= 0 && attach->existing && !mounting_includes(attach->mounting, volume))
                         releasing_keep(attach->releasing, volume);
-        return releasing_run(attach->releasing, on_released);
+        if (r >= 0)
+                r = releasing_run(attach->releasing, on_released);
+        if (r < 0 && !attach->existing)
+                show_remains(attach);
+        return r;
 }
 
 static void destroy(Story *story)

@@ -152,6 +152,8 @@ int releasing_run(Releasing *releasing, JobDone done)
         r = story_run_job(releasing->story, &spec, done);
         if (r > 0)
                 image->fd = -1;
+        else if (releasing->release)
+                (void)record_write(image);
         return r;
 }
 

@@ -876,6 +876,21 @@ static void test_worker_hangs(void)
         g_assert_cmpuint(job_n_stuck_all(), ==, 0);
 }
 
+/* Behind its answer it has as long as others wait for a job, and no longer, however much time its job had. */
+static void test_worker_hangs_behind_answer(void)
+{
+        Order order = { HANG };
+        JobSpec spec = spec_of_work(&order);
+        gint64 began = g_get_monotonic_time();
+        pid_t pid;
+
+        spec.timeout_usec = 1000 * LONG_USEC;
+        pid = do_work(&spec).pid;
+        while (kill(pid, 0) == 0)
+                turn();
+        g_assert_cmpint(g_get_monotonic_time() - began, >=, JOB_IDLE_USEC);
+}
+
 static void test_worker_order_size(void)
 {
         g_autofree char *order = g_malloc0(JOB_ORDER_SIZE_MAX + 1);
@@ -1057,6 +1072,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/job/worker/fds", test_worker_fds);
         g_test_add_func("/job/worker/dies", test_worker_dies);
         g_test_add_func("/job/worker/hangs", test_worker_hangs);
+        g_test_add_func("/job/worker/hangs-behind-answer", test_worker_hangs_behind_answer);
         g_test_add_func("/job/worker/order-size", test_worker_order_size);
         g_test_add_func("/job/worker/go", test_workers_go);
         g_test_add_func("/job/close", test_close);
