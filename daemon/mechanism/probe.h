@@ -19,7 +19,7 @@ typedef struct ProbeVolume {
         char usage[16];  /* "filesystem", "crypto", "raid", "other"; "": nothing was recognised */
         char type[32];   /* as libblkid calls it */
         char version[32];
-        char label[512]; /* raw bytes, NUL-terminated, like all text here */
+        char label[256]; /* raw bytes, NUL-terminated, like all text here; as many as a file name may have */
         char uuid[64];
         uint32_t block_size; /* the file system's, bytes, as libblkid takes it to be; 0: unknown */
         char partition_type[40];

@@ -41,6 +41,8 @@
 
 /* udevd does what it can; an image is not given up because udevd is slow. */
 #define SETTLE_TIMEOUT_USEC (10 * USEC_PER_SEC)
+/* How many a user's images may have on average, if they are as many as permitted. */
+#define VOLUMES_PER_IMAGE ((size_t)16)
 
 typedef struct Attach {
         Story story;
@@ -170,16 +172,39 @@ static int lock_file(Story *story)
 
 /* ---- plan ---- */
 
+/* Those that are behind this step already count as attached. */
+static bool counts_beside(const Story *story, const Story *other)
+{
+        return other != story && other->type == story->type && other->owner == story->owner &&
+               other->step->stage > STAGE_PLAN && !attach_of((Story *)other)->existing;
+}
+
+/* All are on the bus, and in each list of what there is. */
+static int check_volume_limit(Story *story)
+{
+        const Config *config = story->service->config;
+        size_t n = attach_of(story)->image->n_volumes;
+        const size_t max = MAX(config->max_images_per_user * VOLUMES_PER_IMAGE, config->max_volumes_per_image);
+        const Image *image;
+
+        for (size_t i = 0; (image = registry_nth(story->service->registry, i)); i++)
+                if (image->owner == story->owner)
+                        n += image->n_volumes;
+        for (const Story *other = story->service->stories; other; other = other->next)
+                if (counts_beside(story, other))
+                        n += attach_of((Story *)other)->image->n_volumes;
+        if (story->caller.uid != 0 && n > max)
+                return story_fail(story, -EDQUOT, "there would be %zu volumes, and a user may have %zu", n, max);
+        return 0;
+}
+
 static int check_limit(Story *story)
 {
         const Config *config = story->service->config;
         size_t n = registry_count_of(story->service->registry, story->owner);
 
-        /* Those that are behind this step already count as attached. */
         for (const Story *other = story->service->stories; other; other = other->next)
-                if (other != story && other->type == story->type && other->owner == story->owner &&
-                    other->step->stage > STAGE_PLAN && !attach_of((Story *)other)->existing)
-                        n++;
+                n += counts_beside(story, other);
         if (story->caller.uid != 0 && n >= config->max_images_per_user)
                 return story_fail(story, -EDQUOT, "%zu images are attached, which is as many as a user may have", n);
         return 0;
@@ -287,6 +312,8 @@ static int plan(Story *story)
         if (attach->existing)
                 return plan_existing(attach);
         r = check_limit(story);
+        if (r >= 0)
+                r = check_volume_limit(story);
         if (r >= 0)
                 r = fill_image(attach);
         if (r < 0 || !request->mount)

@@ -510,6 +510,28 @@ static void test_configured_options(TestGround *g, gconstpointer userdata)
         unlink(squash);
 }
 
+/* Few images with many partitions are as much to be looked after as many images. */
+static void test_volume_limit(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "1",  "2",  "3",  "4",  "5",  "6",  "7",  "8",  "9",
+                                              "10", "11", "12", "13", "14", "15", "16", "17", NULL };
+        g_autofree char *first = test_image_partitioned("first.img", "gpt", labels, TEST_ANN);
+        g_autofree char *second = test_image_partitioned("second.img", "gpt", labels, TEST_ANN);
+        g_autofree char *bobs = test_image_partitioned("bobs.img", "gpt", labels, TEST_BOB);
+        g_autofree char *one = test_attach_path(g->ann, first, "{'mount': <false>}", NULL);
+        _cleanup_close_ int fd = test_open_as(TEST_ANN, second, O_RDONLY);
+        g_autoptr(TestCall) two = test_attach(g->ann, fd, "{'mount': <false>}");
+
+        (void)userdata;
+        test_assert_failed(two, "LimitExceeded", "*there would be 34 volumes, and a user may have 32*");
+        g_autofree char *other = test_attach_path(g->bob, bobs, "{'mount': <false>}", NULL);
+        test_detach(g->bob, other);
+        test_detach(g->ann, one);
+        unlink(first);
+        unlink(second);
+        unlink(bobs);
+}
+
 static void test_image_limit(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *first = test_image_ext4("first.img", NULL, TEST_ANN);
@@ -652,6 +674,7 @@ int main(int argc, char **argv)
         TEST_ADD("/attach/options/configured",
                  "[Mount]\nAllowWritable=no\nAllowExec=no\nFileSystems=ext4\n[FileSystem ext4]\nOptions=noatime\n",
                  test_configured_options);
+        TEST_ADD("/attach/limit/volumes", "[Limits]\nMaxImagesPerUser=2\nMaxVolumesPerImage=20\n", test_volume_limit);
         TEST_ADD("/attach/limit", "[Limits]\nMaxImagesPerUser=2\n", test_image_limit);
         TEST_ADD("/attach/bus/signals", NULL, test_signals_before_replies);
         TEST_ADD("/attach/bus/find-by-file", NULL, test_find_by_file);
