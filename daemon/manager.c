@@ -20,6 +20,7 @@
 
 #include "adopt.h"
 #include "backing.h"
+#include "base/closer.h"
 #include "base/log.h"
 #include "base/paths.h"
 #include "bus/objects.h"
@@ -316,7 +317,7 @@ static int set_up_service(Manager *manager)
         if (r >= 0)
                 r = probe_prepare_sandbox();
         if (r >= 0)
-                r = job_set_up();
+                r = closer_set_up();
         if (r >= 0)
                 r = set_up_events(manager);
         if (r < 0)

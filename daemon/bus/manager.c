@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 
+#include "base/closer.h"
 #include "bus/errors.h"
 #include "bus/objects.h"
 #include "bus/options.h"
@@ -64,7 +65,7 @@ static int take_file(Service *service, sd_bus_message *message, File *ret)
                 return r;
         }
         if (request_is_surplus(message)) {
-                r = job_withdraw(service->event, fd);
+                r = closer_withdraw(service->event, fd);
                 return r < 0 ? r : -EDQUOT;
         }
         file.flags = fcntl(fd, F_GETFL);
@@ -72,11 +73,11 @@ static int take_file(Service *service, sd_bus_message *message, File *ret)
         file.path = read_path(fd);
         r = file.path ? parcel_wrap(fd, &file.parcel) : -ENOMEM;
         if (r >= 0)
-                r = job_withdraw(service->event, fd);
+                r = closer_withdraw(service->event, fd);
         if (r < 0) {
                 free(file.path);
                 if (file.parcel >= 0)
-                        job_close(service->event, file.parcel);
+                        closer_close(service->event, file.parcel);
                 return r;
         }
         *ret = file;
@@ -315,7 +316,7 @@ static int method_find_by_file(sd_bus_message *message, void *userdata, sd_bus_e
         free(file.path);
         r = request_new(message, reply_find, &request);
         if (r < 0) {
-                job_close(service->event, file.parcel);
+                closer_close(service->event, file.parcel);
                 return error_reply_early(message, r);
         }
         r = find_start(service, request_get_caller(request), file.parcel, request_done, request,

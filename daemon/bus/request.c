@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "base/closer.h"
 #include "base/text.h"
 #include "bus/errors.h"
 
@@ -350,5 +351,5 @@ void request_withdraw_strangers(Service *service)
         while ((entry = readdir(directory)))
                 if (text_parse_uint(entry->d_name, INT32_MAX, &fd) >= 0 && fd > STDERR_FILENO &&
                     is_stranger((int)fd, &own))
-                        (void)job_withdraw(service->event, (int)fd);
+                        (void)closer_withdraw(service->event, (int)fd);
 }

@@ -94,19 +94,3 @@ unsigned job_n_stuck_all(void);
 
 /* @reaped is called each time when such a child is gone at last, behind its job's callback. */
 void job_set_reaped_handler(void (*reaped)(void *userdata), void *userdata);
-
-/* Opens now what job_close() and job_withdraw() would open when they are needed first. */
-int job_set_up(void);
-
-/*
- * Closes @fd in a child, for a descriptor whose close may block. That is each one
- * that a user has opened: close(2) has the file system flush the file, also when
- * it is not the last; a FUSE server may never answer that.
- */
-void job_close(sd_event *event, int fd);
-
-/*
- * The same for a descriptor that somebody else will close (a message): its number
- * stays, and leads nowhere. 0: it is harmless now; < 0: it is not.
- */
-int job_withdraw(sd_event *event, int fd);

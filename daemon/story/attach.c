@@ -25,6 +25,7 @@
 #include <sys/sysmacros.h>
 #include <time.h>
 
+#include "base/closer.h"
 #include "base/session.h"
 #include "base/text.h"
 #include "mechanism/parcel.h"
@@ -615,7 +616,7 @@ static void destroy(Story *story)
 
         if (!attach->existing && attach->image && attach->image->state == IMAGE_ATTACHING) {
                 if (attach->image->fd >= 0)
-                        job_close(story->service->event, TAKE_FD(attach->image->fd));
+                        closer_close(story->service->event, TAKE_FD(attach->image->fd));
                 image_free(attach->image);
         }
         mounting_free(attach->mounting);
@@ -628,7 +629,7 @@ static void destroy(Story *story)
 void attach_request_done(AttachRequest *request)
 {
         if (request->parcel >= 0)
-                job_close(request->event, request->parcel);
+                closer_close(request->event, request->parcel);
         free(request->backing_file);
         free(request->volumes);
         mount_wish_done(&request->wish);

@@ -5,6 +5,7 @@
  */
 #include <sys/stat.h>
 
+#include "base/closer.h"
 #include "mechanism/parcel.h"
 #include "story/find.h"
 
@@ -75,7 +76,7 @@ bool find_matches(const Story *story, const Image *image)
 
 static void destroy(Story *story)
 {
-        job_close(story->service->event, find_of(story)->parcel);
+        closer_close(story->service->event, find_of(story)->parcel);
         free(find_of(story));
 }
 
@@ -97,7 +98,7 @@ int find_start(Service *service, const Caller *caller, int parcel, StoryDone don
         int r;
 
         if (!find) {
-                job_close(service->event, parcel);
+                closer_close(service->event, parcel);
                 return -ENOMEM;
         }
         find->story.service = service;

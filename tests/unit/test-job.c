@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/closer.h"
 #include "mechanism/job.h"
 
 #define LONG_USEC (60 * USEC_PER_SEC)
@@ -998,47 +999,6 @@ static void test_no_start(void)
         munmap(mark, 4096);
 }
 
-/* ---- Closing ---- */
-
-static void assert_end_of_file(int fd)
-{
-        char byte;
-
-        g_assert_cmpint(read(fd, &byte, 1), ==, 0);
-}
-
-static void test_close(void)
-{
-        int pair[2];
-
-        g_assert_cmpint(pipe2(pair, O_CLOEXEC | O_NONBLOCK), ==, 0);
-        job_close(event, pair[1]);
-        turn_until_quiet();
-        g_assert_cmpint(fcntl(pair[1], F_GETFD), <, 0);
-        assert_end_of_file(pair[0]);
-        close(pair[0]);
-}
-
-/* Whoever closes the number later closes nothing that could block. */
-static void test_withdraw(void)
-{
-        size_t before = count_fds();
-        int pair[2], other = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-        g_assert_cmpint(pipe2(pair, O_CLOEXEC | O_NONBLOCK), ==, 0);
-        g_assert_cmpint(job_withdraw(event, pair[1]), ==, 0);
-        g_assert_cmpint(fcntl(pair[1], F_GETFD), ==, FD_CLOEXEC);
-        g_assert_true(fcntl(pair[1], F_GETFL) & O_PATH);
-        g_assert_cmpint(job_withdraw(event, pair[1]), ==, 0);
-        g_assert_cmpint(job_withdraw(event, other), ==, 0);
-        turn_until_quiet();
-        assert_end_of_file(pair[0]);
-        close(pair[0]);
-        close(pair[1]);
-        close(other);
-        g_assert_cmpuint(count_fds(), ==, before);
-}
-
 int main(int argc, char *argv[])
 {
         sigset_t signals;
@@ -1048,7 +1008,7 @@ int main(int argc, char *argv[])
         sigaddset(&signals, SIGCHLD);
         sigprocmask(SIG_BLOCK, &signals, NULL);
         g_assert_cmpint(sd_event_new(&event), ==, 0);
-        g_assert_cmpint(job_set_up(), ==, 0);
+        g_assert_cmpint(closer_set_up(), ==, 0);
         g_test_add_func("/job/answer", test_answer);
         g_test_add_func("/job/answer-empty", test_answer_empty);
         g_test_add_func("/job/answer-largest", test_answer_largest);
@@ -1075,8 +1035,6 @@ int main(int argc, char *argv[])
         g_test_add_func("/job/worker/hangs-behind-answer", test_worker_hangs_behind_answer);
         g_test_add_func("/job/worker/order-size", test_worker_order_size);
         g_test_add_func("/job/worker/go", test_workers_go);
-        g_test_add_func("/job/close", test_close);
-        g_test_add_func("/job/withdraw", test_withdraw);
         g_test_add_func("/job/no-start", test_no_start);
 
         int r = g_test_run();

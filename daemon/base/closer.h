@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Closing what users have opened, which may block for ever: in a process that may hang in it. */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "base/macro.h"
+
+/* Opens now what closer_close() and closer_withdraw() would open when they are needed first. */
+int closer_set_up(void);
+
+/*
+ * Closes @fd in a child, for a descriptor whose close may block. That is each one
+ * that a user has opened: close(2) has the file system flush the file, also when
+ * it is not the last; a FUSE server may never answer that.
+ */
+void closer_close(sd_event *event, int fd);
+
+/*
+ * The same for a descriptor that somebody else will close (a message): its number
+ * stays, and leads nowhere. 0: it is harmless now; < 0: it is not.
+ */
+int closer_withdraw(sd_event *event, int fd);
