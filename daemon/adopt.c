@@ -91,8 +91,11 @@ static void adopt_triggers(const Service *service, const Image *image)
 /* Where a volume is mounted nobody waits for it to be. */
 static bool may_be_looked_at(const Volume *volume)
 {
+        char node[32];
+
+        image_node(volume->image, node);
         return !volume->image->on_access || volume_is_armed(volume) ||
-               (volume_is_mounted(volume) && mount_is_listed(volume->mount_id));
+               (volume_is_mounted(volume) && mount_is_listed(volume->mount_id, node));
 }
 
 /* It waits, and would still be entered there. */
@@ -102,7 +105,7 @@ static bool is_waiting(Volume *volume)
 
         if (!volume_is_waiting(volume))
                 return false;
-        if (mount_is_there(volume->mount_point, volume->trigger_id))
+        if (mount_is_there(volume->mount_point, volume->trigger_id, NULL))
                 return mount_get_id(volume->mount_point, &id) >= 0 && id == volume->trigger_id;
         volume_disarm(volume);
         return false;
@@ -111,13 +114,15 @@ static bool is_waiting(Volume *volume)
 /* Mounts that are gone, and one that was under way: that may be there or not, and goes. */
 static void undo_lost_mounts(Service *service, const Image *image)
 {
+        char node[32];
         Volume *volume;
         Story *story;
 
+        image_node(image, node);
         IMAGE_FOREACH_VOLUME (volume, image) {
                 if (!volume->mount_point || is_waiting(volume) ||
                     (volume_is_mounted(volume) && may_be_looked_at(volume) &&
-                     mount_is_there(volume->mount_point, volume->mount_id)))
+                     mount_is_there(volume->mount_point, volume->mount_id, node)))
                         continue;
                 volume->mount_id = 0;
                 (void)unmount_start(service, &own_caller, volume, on_cleaned_up, NULL, &story);

@@ -147,6 +147,7 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
 /* The story finds that it is not mounted any more, and takes away what belonged to the mount. */
 static void check_image(Watch *watch, Image *image)
 {
+        char node[32];
         Volume *volume;
         Story *story;
 
@@ -154,12 +155,14 @@ static void check_image(Watch *watch, Image *image)
                 watch->missed = true;
                 return;
         }
+        image_node(image, node);
         IMAGE_FOREACH_VOLUME (volume, image) {
-                uint64_t id = volume_is_waiting(volume) ? volume->trigger_id : volume->mount_id;
+                bool waiting = volume_is_waiting(volume);
+                uint64_t id = waiting ? volume->trigger_id : volume->mount_id;
 
-                if (id == 0 || mount_is_there(volume->mount_point, id))
+                if (id == 0 || mount_is_there(volume->mount_point, id, waiting ? NULL : node))
                         continue;
-                if (volume_is_waiting(volume))
+                if (waiting)
                         volume_disarm(volume);
                 (void)unmount_start(watch->service, &own_caller, volume, on_story_done, NULL, &story);
         }

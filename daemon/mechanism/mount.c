@@ -229,7 +229,16 @@ bool mount_is_anything_at(const char *path)
         return mount_get_id(path, &id) != -ENOENT;
 }
 
-bool mount_is_listed(uint64_t id)
+/* "ID PARENT MAJOR:MINOR ROOT MOUNT-POINT OPTIONS [TAG...] - TYPE SOURCE OPTIONS", see proc(5). */
+static bool is_of_device(const char *line, const char *device)
+{
+        const char *type = strstr(line, " - "), *source = type ? strchr(type + 3, ' ') : NULL;
+        size_t n = strlen(device);
+
+        return source && strncmp(source + 1, device, n) == 0 && (source[1 + n] == ' ' || source[1 + n] == 'p');
+}
+
+bool mount_is_listed(uint64_t id, const char *device)
 {
         _cleanup_fclose_ FILE *f = fopen(mount_table(), "re");
         _cleanup_free_ char *line = NULL;
@@ -237,16 +246,16 @@ bool mount_is_listed(uint64_t id)
 
         while (f && getline(&line, &allocated, f) > 0)
                 if (strtoull(line, NULL, 10) == id)
-                        return true;
+                        return !device || is_of_device(line, device);
         /* Unless it was read to its end, it says nothing. */
         return !f || !feof(f);
 }
 
-bool mount_is_there(const char *path, uint64_t id)
+bool mount_is_there(const char *path, uint64_t id, const char *device)
 {
         uint64_t current;
 
-        return (mount_get_id(path, &current) >= 0 && current == id) || mount_is_listed(id);
+        return (mount_get_id(path, &current) >= 0 && current == id) || mount_is_listed(id, device);
 }
 
 int mount_attach(int mount_fd, int parent_fd, const char *name, uint64_t *ret_id)

@@ -86,13 +86,15 @@ int mount_get_id(const char *path, uint64_t *ret_id);
 bool mount_is_anything_at(const char *path);
 
 /*
- * Whether mount @id is at @path, or covered there by another one, or moved away.
- * Reads the whole mount table only if it is not on top. Does not block.
+ * Whether mount @id of @device, or of a partition of it, is at @path, or covered
+ * there by another one, or moved away. Reads the whole mount table only if it is not
+ * on top. Does not block. @device: "/dev/loop3", or NULL for a trigger. The kernel
+ * gives the id of a mount that is gone to the next one.
  */
-bool mount_is_there(const char *path, uint64_t id);
+bool mount_is_there(const char *path, uint64_t id, const char *device);
 
-/* Whether mount @id is anywhere. Walks no path, and reads the whole mount table. */
-bool mount_is_listed(uint64_t id);
+/* Whether it is anywhere. Walks no path, and reads the whole mount table. */
+bool mount_is_listed(uint64_t id, const char *device);
 
 /*
  * Where mount @id is; else, if it is in another mount namespace, where some mount

@@ -106,9 +106,12 @@ static int find_mount(const Release *release, ReleaseItem *item)
 }
 
 /* As good as done: somebody else has unmounted it. */
-static bool is_gone(const ReleaseItem *item, int error)
+static bool is_gone(const Release *release, const ReleaseItem *item, int error)
 {
-        return (error == -ESTALE && !mount_is_there(item->path, item->order.mount_id)) || error == -ENOENT;
+        char node[32];
+
+        snprintf(node, sizeof(node), "/dev/loop%u", release->order.loop_number);
+        return (error == -ESTALE && !mount_is_there(item->path, item->order.mount_id, node)) || error == -ENOENT;
 }
 
 static int put_back(ReleaseItem *item)
@@ -155,7 +158,7 @@ static int unmount(const Release *release, ReleaseItem *item)
 
         if (r >= 0)
                 r = unmount_patiently(release, item);
-        if (is_gone(item, r))
+        if (is_gone(release, item, r))
                 return 0;
         /* Something else is mounted on top of it. */
         return r == -ESTALE ? -EBUSY : r;

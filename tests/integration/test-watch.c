@@ -5,6 +5,8 @@
  * wake-up is a voluntary context switch.
  */
 #include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -194,6 +196,41 @@ static void test_beside_story(Fixture *f, gconstpointer userdata)
         unlink(other);
 }
 
+static uint64_t mount_id_of(const char *path)
+{
+        struct statx stx;
+
+        g_assert_cmpint(statx(AT_FDCWD, path, 0, STATX_MNT_ID, &stx), ==, 0);
+        return stx.stx_mnt_id;
+}
+
+/* The kernel gives out the smallest number that is free; which one that is others have a say in. */
+static unsigned mount_until_it_has(uint64_t id, const char *folder)
+{
+        for (unsigned n = 1; n <= FLOOD; n++) {
+                g_assert_cmpint(mount("tmpfs", folder, "tmpfs", 0, "size=4k"), ==, 0);
+                if (mount_id_of(folder) == id)
+                        return n;
+        }
+        g_error("no mount gets the number %" PRIu64 " again", id);
+}
+
+/* What is mounted next has the number of what was unmounted before, and is not taken for it. */
+static void test_number_of_another(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *mount_point = NULL, *image = attach(f, &mount_point);
+        uint64_t id = mount_id_of(mount_point);
+
+        (void)userdata;
+        g_assert_cmpint(kill(f->ground.daemon->pid, SIGSTOP), ==, 0);
+        g_assert_cmpint(umount2(mount_point, 0), ==, 0);
+        unsigned n = mount_until_it_has(id, f->folder);
+        g_assert_cmpint(kill(f->ground.daemon->pid, SIGCONT), ==, 0);
+        test_signals_wait_removed(f->ground.signals, image, IMAGE);
+        while (n-- > 0)
+                g_assert_cmpint(umount2(f->folder, 0), ==, 0);
+}
+
 #define ADD(path, function) g_test_add(path, Fixture, NULL, set_up, function, tear_down)
 
 int main(int argc, char **argv)
@@ -203,5 +240,6 @@ int main(int argc, char **argv)
         ADD("/watch/flood", test_flood);
         ADD("/watch/in-flood", test_in_flood);
         ADD("/watch/beside-story", test_beside_story);
+        ADD("/watch/number-of-another", test_number_of_another);
         return g_test_run();
 }
