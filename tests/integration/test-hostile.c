@@ -12,15 +12,7 @@
 
 #include "lib/fuse-file.h"
 #include "lib/ground.h"
-
-static void assert_others_go_on(TestGround *g)
-{
-        g_autofree char *bobs = test_image_ext4("bobs.img", "BOBS", TEST_BOB);
-        g_autofree char *image = test_attach_path(g->bob, bobs, NULL, NULL);
-
-        test_detach(g->bob, image);
-        unlink(bobs);
-}
+#include "lib/latency.h"
 
 /* ---- files that do not answer ---- */
 
@@ -35,6 +27,7 @@ static void test_flush(TestGround *g, gconstpointer userdata)
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, false);
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_fuse_file_silence_flush(fuse, "loopmountd");
@@ -54,7 +47,7 @@ static void test_flush(TestGround *g, gconstpointer userdata)
                 g_assert_nonnull(property->error);
         }
         test_wait_quiet(test_fuse_file_has_stuck, fuse, "a close to be stuck");
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while closes are stuck");
         test_fuse_file_resume(fuse);
         close(fd);
         test_snapshot_wait(g->before, 0);
@@ -128,16 +121,16 @@ static void test_bind(TestGround *g, gconstpointer userdata)
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_fuse_file_silence_fsync(fuse);
         g_autoptr(TestCall) call = test_attach_start(g->ann, fd, NULL);
         test_wait_quiet(test_fuse_file_has_stuck, fuse, "the binding to be stuck");
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while LOOP_CONFIGURE hangs");
         test_call_wait(call);
         test_assert_failed(call, "Timeout", "*");
-        for (unsigned i = 0; i < 3; i++)
-                assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while its child is stuck");
         test_fuse_file_resume(fuse);
         close(fd);
         test_snapshot_wait(g->before, 0);

@@ -97,25 +97,29 @@ static void assert_goes(TestGround *g, const char *image)
         test_snapshot_wait(g->before, 0);
 }
 
-/* A file system of ann's on a FUSE file of hers. */
+/* A file system of ann's on a FUSE file of hers, and how long the calls of others take before it hangs. */
 typedef struct Hung {
+        TestLatency usual;
         char *file;
         TestFuseFile *fuse;
         char *image;
         char *mount_point;
 } Hung;
 
-static void hung_start(Hung *hung)
+/* Gives the file, opened. */
+static int hung_start(TestGround *g, Hung *hung)
 {
+        hung->usual = test_latency(g->bob, "before");
         hung->file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         hung->fuse = test_fuse_file_start("fuse", hung->file, TEST_ANN, true);
+        return test_open_as(TEST_ANN, test_fuse_file_path(hung->fuse), O_RDONLY);
 }
 
 static void hung_attach(TestGround *g, Hung *hung, const char *options)
 {
         g_auto(GStrv) mount_points = NULL;
 
-        hung_start(hung);
+        close(hung_start(g, hung));
         hung->image = test_attach_path(g->ann, test_fuse_file_path(hung->fuse), options, &mount_points);
         hung->mount_point = g_strdup(mount_points[0]);
 }
@@ -131,19 +135,19 @@ static void hung_stop(Hung *hung)
 
 /* ---- hanging, and the others ---- */
 
-static void assert_times_out(TestGround *g, Hung *hung, const char *what)
+/* Attaches what is silent by now, or will be; @fd: the file, opened before. */
+static void assert_times_out(TestGround *g, Hung *hung, int fd, const char *what)
 {
         g_autofree char *when = g_strdup_printf("while %s hangs", what);
-        int fd = test_open_as(TEST_ANN, test_fuse_file_path(hung->fuse), O_RDONLY);
         g_autoptr(TestCall) call = test_attach_start(g->ann, fd, "{'direct-io': <'yes'>}");
 
+        close(fd);
         test_wait_quiet(test_fuse_file_has_stuck, hung->fuse, what);
-        test_latency(g->bob, when);
+        test_latency_assert(g->bob, &hung->usual, when);
         test_call_wait(call);
         test_assert_failed(call, "Timeout", "*");
-        test_latency(g->bob, "while its child is stuck");
+        test_latency_assert(g->bob, &hung->usual, "while its child is stuck");
         test_fuse_file_resume(hung->fuse);
-        close(fd);
         test_snapshot_wait(g->before, 0);
         hung_stop(hung);
 }
@@ -153,15 +157,13 @@ static void test_hangs_at_stat(TestGround *g, gconstpointer userdata)
         Hung hung = { 0 };
 
         (void)userdata;
-        test_latency(g->bob, "before");
-        hung_start(&hung);
-        int fd = test_open_as(TEST_ANN, test_fuse_file_path(hung.fuse), O_RDONLY);
+        int fd = hung_start(g, &hung);
         test_fuse_file_silence_stat(hung.fuse);
         g_autoptr(TestCall) call = test_attach_start(g->ann, fd, NULL);
         g_autoptr(TestCall) find = test_call_start(g->ann, ROOT_PATH, MANAGER, "FindByFile", g_variant_new("(h)", 0),
                                                    (TestCallOptions){ .fd = fd });
         test_wait_quiet(test_fuse_file_has_stuck, hung.fuse, "stat(2) to be stuck");
-        test_latency(g->bob, "while stat(2) hangs");
+        test_latency_assert(g->bob, &hung.usual, "while stat(2) hangs");
         test_call_wait(call);
         test_call_wait(find);
         test_assert_failed(call, "Timeout", "*");
@@ -172,14 +174,24 @@ static void test_hangs_at_stat(TestGround *g, gconstpointer userdata)
         hung_stop(&hung);
 }
 
+static void test_hangs_at_open(TestGround *g, gconstpointer userdata)
+{
+        Hung hung = { 0 };
+
+        (void)userdata;
+        int fd = hung_start(g, &hung);
+        test_fuse_file_silence_open(hung.fuse);
+        assert_times_out(g, &hung, fd, "the probe's open(2)");
+}
+
 static void test_hangs_at_first_read(TestGround *g, gconstpointer userdata)
 {
         Hung hung = { 0 };
 
         (void)userdata;
-        hung_start(&hung);
+        int fd = hung_start(g, &hung);
         test_fuse_file_silence(hung.fuse, 0);
-        assert_times_out(g, &hung, "the probe");
+        assert_times_out(g, &hung, fd, "the probe");
 }
 
 static void test_hangs_at_bind(TestGround *g, gconstpointer userdata)
@@ -187,9 +199,9 @@ static void test_hangs_at_bind(TestGround *g, gconstpointer userdata)
         Hung hung = { 0 };
 
         (void)userdata;
-        hung_start(&hung);
+        int fd = hung_start(g, &hung);
         test_fuse_file_silence_fsync(hung.fuse);
-        assert_times_out(g, &hung, "LOOP_CONFIGURE");
+        assert_times_out(g, &hung, fd, "LOOP_CONFIGURE");
 }
 
 static void test_hangs_at_mount(TestGround *g, gconstpointer userdata)
@@ -197,9 +209,9 @@ static void test_hangs_at_mount(TestGround *g, gconstpointer userdata)
         Hung hung = { 0 };
 
         (void)userdata;
-        hung_start(&hung);
+        int fd = hung_start(g, &hung);
         test_fuse_file_silence_at_fsync(hung.fuse);
-        assert_times_out(g, &hung, "the mounting");
+        assert_times_out(g, &hung, fd, "the mounting");
 }
 
 /* Who enters gets an error; who enters again and again has no further child made for it. */
@@ -215,7 +227,7 @@ static void test_hangs_when_entered(TestGround *g, gconstpointer userdata)
 
                 if (i == 0) {
                         test_wait_quiet(test_fuse_file_has_stuck, hung.fuse, "the mounting to be stuck");
-                        test_latency(g->bob, "while somebody enters what hangs");
+                        test_latency_assert(g->bob, &hung.usual, "while somebody enters what hangs");
                 }
                 g_assert_cmpint(reap(reader), !=, 0);
         }
@@ -241,14 +253,14 @@ static void test_force_with_stuck_reader(TestGround *g, gconstpointer userdata)
         test_wait_quiet(test_fuse_file_has_stuck, hung.fuse, "the reader to be stuck");
         g_autoptr(TestCall) detach = test_simple_call(g->ann, hung.image, IMAGE, "Detach");
         test_assert_failed(detach, "Busy", "*");
-        test_latency(g->bob, "while a reader is stuck");
+        test_latency_assert(g->bob, &hung.usual, "while a reader is stuck");
 
         force(g->ann, hung.image);
         assert_not_mounted(hung.image, g->ann, hung.mount_point);
         g_autofree char *state = state_of(g->ann, hung.image);
         g_assert_cmpstr(state, ==, "detaching");
         assert_limit(g->ann, TEST_ANN);
-        test_latency(g->bob, "while it is given up");
+        test_latency_assert(g->bob, &hung.usual, "while it is given up");
 
         test_fuse_file_resume(hung.fuse);
         g_assert_cmpint(reap(reader), ==, 0);
@@ -282,7 +294,7 @@ static void test_force_over_stuck_release(TestGround *g, gconstpointer userdata)
         test_assert_failed(detach, "Cancelled", "*");
         assert_not_mounted(hung.image, g->ann, hung.mount_point);
         assert_limit(g->ann, TEST_ANN);
-        test_latency(g->bob, "while a release is stuck");
+        test_latency_assert(g->bob, &hung.usual, "while a release is stuck");
         /* Once more does no harm. */
         force(g->root, hung.image);
 
@@ -306,7 +318,7 @@ static void test_force_hangs_itself(TestGround *g, gconstpointer userdata)
         g_assert_cmpstr(state, ==, "stuck");
         assert_not_mounted(hung.image, g->ann, hung.mount_point);
         assert_limit(g->ann, TEST_ANN);
-        test_latency(g->bob, "while an image is stuck");
+        test_latency_assert(g->bob, &hung.usual, "while an image is stuck");
         test_fuse_file_resume(hung.fuse);
         assert_goes(g, hung.image);
         hung_stop(&hung);
@@ -341,7 +353,7 @@ static void test_restart_while_stuck(TestGround *g, gconstpointer userdata)
         force(g->ann, hung.image);
         g->daemon = test_daemon_kill(g->daemon);
         test_ground_restart_daemon(g);
-        test_latency(g->bob, "behind a restart while an image is stuck");
+        test_latency_assert(g->bob, &hung.usual, "behind a restart while an image is stuck");
         force(g->ann, hung.image);
         test_signals_clear(g->signals);
         test_fuse_file_resume(hung.fuse);
@@ -450,6 +462,7 @@ int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
         TEST_ADD("/hung/stat", ONE_SECOND, test_hangs_at_stat);
+        TEST_ADD("/hung/open", ONE_SECOND, test_hangs_at_open);
         TEST_ADD("/hung/first-read", ONE_SECOND, test_hangs_at_first_read);
         TEST_ADD("/hung/bind", ONE_SECOND, test_hangs_at_bind);
         TEST_ADD("/hung/mount", ONE_SECOND, test_hangs_at_mount);

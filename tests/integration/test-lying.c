@@ -13,6 +13,7 @@
 
 #include "lib/fuse-file.h"
 #include "lib/ground.h"
+#include "lib/latency.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -122,10 +123,12 @@ static void test_truncated(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_image_resize(file, 0);
         g_assert_cmpint(read_errno("/run/media/ann/LABEL"), ==, EIO);
+        test_latency_assert(g->bob, &usual, "while a truncated file is attached");
         test_detach(g->ann, image);
         test_snapshot_assert(g->before, 0);
         unlink(file);
@@ -136,6 +139,7 @@ static void test_punched(TestGround *g, gconstpointer userdata)
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
         _cleanup_close_ int fd = test_open_as(TEST_ANN, file, O_RDWR);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         g_assert_cmpint(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * MIB), ==, 0);
@@ -143,6 +147,7 @@ static void test_punched(TestGround *g, gconstpointer userdata)
         (void)read_errno("/run/media/ann/LABEL");
         g_autoptr(TestCall) rescan = test_simple_call(g->ann, image, IMAGE, "Rescan");
         g_assert_true(rescan->reply || rescan->error);
+        test_latency_assert(g->bob, &usual, "while a file with a hole is attached");
         test_detach(g->ann, image);
         test_snapshot_assert(g->before, 0);
         unlink(file);
@@ -154,6 +159,7 @@ static void test_replaced(TestGround *g, gconstpointer userdata)
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         g_autofree char *other = test_image_ext4("other.img", "OTHER", TEST_ANN);
         g_autofree char *image = test_attach_path(g->ann, file, "{'read-only': <false>}", NULL);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         g_assert_cmpint(rename(other, file), ==, 0);
@@ -161,6 +167,7 @@ static void test_replaced(TestGround *g, gconstpointer userdata)
         g_autofree char *second = test_attach_path(g->ann, file, "{'read-only': <false>}", NULL);
         g_assert_cmpstr(second, !=, image);
         test_assert_hello(TEST_ANN, "/run/media/ann/OTHER");
+        test_latency_assert(g->bob, &usual, "while a replaced file is attached");
         test_detach(g->ann, second);
         test_detach(g->ann, image);
         test_snapshot_assert(g->before, 0);
@@ -215,12 +222,14 @@ static bool is_unmounted(gpointer folder)
 static void test_full_disk(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *folder = test_folder("small");
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         g_assert_cmpint(mount("small", folder, "tmpfs", 0, "size=6m"), ==, 0);
         g_autofree char *file = make_sparse_image(folder);
         g_autofree char *image = test_attach_path(g->ann, file, "{'read-only': <false>}", NULL);
         g_assert_cmpint(write_much("/run/media/ann/SPARSE/much", true), !=, 0);
+        test_latency_assert(g->bob, &usual, "while the disk of a file is full");
         g_autoptr(TestCall) told = test_simple_call(g->ann, image, IMAGE, "Detach");
         if (told->error)
                 test_assert_failed(told, "Failed", "*not all that was written*");
@@ -230,6 +239,7 @@ static void test_full_disk(TestGround *g, gconstpointer userdata)
         g_autofree char *again = make_sparse_image(folder);
         g_autofree char *second = test_attach_path(g->ann, again, "{'read-only': <false>}", NULL);
         g_assert_cmpint(write_much("/run/media/ann/SPARSE/much", false), ==, 0);
+        test_latency_assert(g->bob, &usual, "while what is written does not fit");
         assert_lost(g, second);
         unlink(again);
         test_wait_quiet(is_unmounted, folder, "the disk to be free");
@@ -253,6 +263,7 @@ static void test_immutable(TestGround *g, gconstpointer userdata)
         g_autofree char *medium = test_image_empty("medium.img", 64 * MIB, TEST_ROOT);
         g_autofree char *folder = test_folder("medium");
         g_autoptr(TestSnapshot) before = NULL;
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_run("mke2fs", "-q", "-t", "ext4", medium, NULL);
@@ -262,6 +273,7 @@ static void test_immutable(TestGround *g, gconstpointer userdata)
         g_autofree char *image = test_attach_path(g->ann, file, "{'read-only': <false>}", NULL);
         set_immutable(file, true);
         g_assert_cmpint(write_much("/run/media/ann/SPARSE/much", false), ==, 0);
+        test_latency_assert(g->bob, &usual, "while an immutable file is attached writable");
         g_autoptr(TestCall) call = test_simple_call(g->ann, image, IMAGE, "Detach");
         test_assert_failed(call, "Failed", "*not all that was written*");
         test_snapshot_wait(before, 0);
@@ -285,10 +297,12 @@ static void test_medium_goes(TestGround *g, gconstpointer userdata)
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
         g_autofree char *image =
                 test_attach_path(g->ann, test_fuse_file_path(fuse), writable ? "{'read-only': <false>}" : NULL, NULL);
+        TestLatency usual = test_latency(g->bob, "before");
 
         if (writable)
                 g_assert_cmpint(write_much("/run/media/ann/SPARSE/much", false), ==, 0);
         test_fuse_file_kill(fuse);
+        test_latency_assert(g->bob, &usual, "while the medium is gone");
         if (writable)
                 assert_lost(g, image);
         else

@@ -5,6 +5,7 @@
  */
 #include "lib/fuse-file.h"
 #include "lib/ground.h"
+#include "lib/latency.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -174,30 +175,22 @@ static void test_caller_goes(TestGround *g, gconstpointer userdata)
 
 /* ---- a file that keeps silent ---- */
 
-/* While a child of the daemon hangs in the kernel, bob does not notice. */
-static void assert_others_go_on(TestGround *g)
-{
-        g_autofree char *bobs = test_image_ext4("bobs.img", "BOBS", TEST_BOB);
-        g_autofree char *image = test_attach_path(g->bob, bobs, NULL, NULL);
-        test_detach(g->bob, image);
-        unlink(bobs);
-}
-
 static void test_silent_while_probing(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
         g_autoptr(TestSnapshot) before = test_snapshot_take(0);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_fuse_file_silence(fuse, 0);
         g_autoptr(TestCall) call = test_attach_start(g->ann, fd, NULL);
         test_wait_quiet(test_fuse_file_has_stuck, fuse, "the probe to be stuck");
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while the probe hangs");
         test_call_wait(call);
         test_assert_failed(call, "Timeout", "*");
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while its child is stuck");
 
         /* When the kernel lets go of it, it is gone without a trace. */
         test_fuse_file_resume(fuse);
@@ -219,6 +212,7 @@ static void test_silent_and_caller_goes(TestGround *g, gconstpointer userdata)
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
         GDBusConnection *visitor = test_connect_as(TEST_ANN);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_fuse_file_silence(fuse, 0);
@@ -227,7 +221,7 @@ static void test_silent_and_caller_goes(TestGround *g, gconstpointer userdata)
         test_disconnect(visitor);
         test_call_wait(call);
         test_call_free(call);
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while a probe hangs whose caller is gone");
         test_fuse_file_resume(fuse);
         close(fd);
         test_snapshot_wait(g->before, 0);
@@ -243,6 +237,7 @@ static void test_silent_while_mounting(TestGround *g, gconstpointer userdata)
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_fuse_file_silence_at_fsync(fuse);
@@ -251,10 +246,10 @@ static void test_silent_while_mounting(TestGround *g, gconstpointer userdata)
         test_wait_quiet(test_fuse_file_has_stuck, fuse, "the mounting to be stuck");
         /* What was there before it began can go, too: nothing of it is held by who hangs. */
         test_detach(g->bob, bobs);
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while the mounting hangs");
         test_call_wait(call);
         test_assert_failed(call, "Timeout", "*");
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while its child is stuck");
         test_fuse_file_resume(fuse);
         test_snapshot_wait(g->before, 0);
         test_fuse_file_stop(fuse);
@@ -268,6 +263,7 @@ static void test_caller_goes_while_mounting(TestGround *g, gconstpointer userdat
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
         GDBusConnection *visitor = test_connect_as(TEST_ANN);
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_fuse_file_silence_at_fsync(fuse);
@@ -277,7 +273,7 @@ static void test_caller_goes_while_mounting(TestGround *g, gconstpointer userdat
         test_disconnect(visitor);
         test_call_wait(call);
         test_call_free(call);
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while a mounting hangs whose caller is gone");
         test_fuse_file_resume(fuse);
         test_snapshot_wait(g->before, 0);
         test_fuse_file_stop(fuse);
@@ -295,6 +291,7 @@ static void test_silent_after_mounting(TestGround *g, gconstpointer userdata)
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
         g_autoptr(TestCall) attached = test_attach(g->ann, fd, NULL);
         const char *image;
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_assert_succeeded(attached);
@@ -302,7 +299,7 @@ static void test_silent_after_mounting(TestGround *g, gconstpointer userdata)
         close(fd);
         test_fuse_file_silence(fuse, 0);
         g_autoptr(TestCall) detached = test_simple_call(g->ann, image, IMAGE, "Detach");
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while a mounted file is silent");
         test_fuse_file_resume(fuse);
         if (detached->error) {
                 g_autofree char *name = g_dbus_error_get_remote_error(detached->error);
@@ -321,6 +318,7 @@ static void test_many_silent(TestGround *g, gconstpointer userdata)
         TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
         TestCall *calls[4];
+        TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
         test_fuse_file_silence(fuse, 0);
@@ -329,7 +327,7 @@ static void test_many_silent(TestGround *g, gconstpointer userdata)
         test_wait_quiet(test_fuse_file_has_stuck, fuse, "the probes to be stuck");
         g_autoptr(TestCall) surplus = test_attach(g->ann, fd, NULL);
         test_assert_failed(surplus, "LimitExceeded", "*");
-        assert_others_go_on(g);
+        test_latency_assert(g->bob, &usual, "while four probes hang");
         for (size_t i = 0; i < ELEMENTSOF(calls); i++) {
                 test_call_wait(calls[i]);
                 test_assert_failed(calls[i], "Timeout", "*");

@@ -33,6 +33,7 @@ typedef struct Shared {
         atomic_bool silent_fsync;
         atomic_bool silent_flush;
         char flush_comm[16]; /* set before silent_flush */
+        atomic_bool silent_open;
         atomic_bool silent_stat;
         atomic_bool silent_write;
         atomic_bool exchange_at_fsync;
@@ -120,6 +121,12 @@ static void answer_attributes(const Server *server, uint64_t unique, uint64_t no
         reply(server, unique, 0, &out, sizeof(out));
 }
 
+static void answer_open(const Server *server, uint64_t unique)
+{
+        struct fuse_open_out out = { .open_flags = FOPEN_KEEP_CACHE };
+        reply(server, unique, 0, &out, sizeof(out));
+}
+
 static void answer_write(const Server *server, uint64_t unique, const struct fuse_write_in *in)
 {
         struct fuse_write_out out = { 0 };
@@ -171,6 +178,8 @@ static void answer_stuck(Server *server)
                         answer_read(server, server->stuck[i].header.unique, &server->stuck[i].read);
                 else if (server->stuck[i].header.opcode == FUSE_GETATTR)
                         answer_attributes(server, server->stuck[i].header.unique, server->stuck[i].header.nodeid);
+                else if (server->stuck[i].header.opcode == FUSE_OPEN)
+                        answer_open(server, server->stuck[i].header.unique);
                 else if (server->stuck[i].header.opcode == FUSE_WRITE)
                         /* Its bytes were not kept. */
                         reply(server, server->stuck[i].header.unique, -EIO, NULL, 0);
@@ -209,7 +218,6 @@ static bool is_kept(const Server *server, const struct fuse_in_header *header)
 
 static void handle(Server *server, const struct fuse_in_header *header, const void *body)
 {
-        struct fuse_open_out opened = { .open_flags = FOPEN_KEEP_CACHE };
         struct fuse_statfs_out statfs = { .st = { .bsize = 4096, .frsize = 4096, .namelen = 255 } };
 
         switch (header->opcode) {
@@ -226,7 +234,10 @@ static void handle(Server *server, const struct fuse_in_header *header, const vo
                         answer_attributes(server, header->unique, header->nodeid);
                 break;
         case FUSE_OPEN:
-                reply(server, header->unique, 0, &opened, sizeof(opened));
+                if (atomic_load(&server->shared->silent_open))
+                        done_or_keep(server, header, true);
+                else
+                        answer_open(server, header->unique);
                 break;
         case FUSE_READ:
                 read_or_keep(server, header, body);
@@ -369,6 +380,11 @@ void test_fuse_file_silence_flush(TestFuseFile *fuse, const char *comm)
         atomic_store(&fuse->shared->silent_flush, true);
 }
 
+void test_fuse_file_silence_open(TestFuseFile *fuse)
+{
+        atomic_store(&fuse->shared->silent_open, true);
+}
+
 void test_fuse_file_silence_stat(TestFuseFile *fuse)
 {
         atomic_store(&fuse->shared->silent_stat, true);
@@ -403,6 +419,7 @@ void test_fuse_file_resume(TestFuseFile *fuse)
         atomic_store(&fuse->shared->silent, false);
         atomic_store(&fuse->shared->silent_fsync, false);
         atomic_store(&fuse->shared->silent_flush, false);
+        atomic_store(&fuse->shared->silent_open, false);
         atomic_store(&fuse->shared->silent_stat, false);
         atomic_store(&fuse->shared->silent_write, false);
         check(write(fuse->wake, "", 1) == 1, "wake up the FUSE server");

@@ -34,6 +34,9 @@ void test_fuse_file_silence_at_fsync(TestFuseFile *fuse);
 void test_fuse_file_silence_fsync(TestFuseFile *fuse);
 void test_fuse_file_silence_flush(TestFuseFile *fuse, const char *comm);
 
+/* From now on who opens it is stuck, also by way of a descriptor that somebody has (/proc/self/fd). */
+void test_fuse_file_silence_open(TestFuseFile *fuse);
+
 /* From now on no attributes are told, the folder's neither: who does stat(2), also of an open file, is stuck. */
 void test_fuse_file_silence_stat(TestFuseFile *fuse);
 
@@ -50,7 +53,7 @@ void test_fuse_file_exchange_at_fsync(TestFuseFile *fuse, const char *backing);
 /* The server dies: whoever asks for something gets an error, as of a medium that was pulled out. */
 void test_fuse_file_kill(TestFuseFile *fuse);
 
-/* Whether a read, an fsync or a close is waiting; for test_wait_quiet(). @userdata: the TestFuseFile. */
+/* Whether something is waiting; for test_wait_quiet(). @userdata: the TestFuseFile. */
 bool test_fuse_file_has_stuck(gpointer userdata);
 
 /* Answers again, also what is waiting. */
