@@ -408,10 +408,14 @@ void test_fuse_file_kill(TestFuseFile *fuse)
         fuse->server = 0;
 }
 
+unsigned test_fuse_file_n_stuck(const TestFuseFile *fuse)
+{
+        return atomic_load(&fuse->shared->n_stuck);
+}
+
 bool test_fuse_file_has_stuck(gpointer userdata)
 {
-        const TestFuseFile *fuse = userdata;
-        return atomic_load(&fuse->shared->n_stuck) > 0;
+        return test_fuse_file_n_stuck(userdata) > 0;
 }
 
 void test_fuse_file_resume(TestFuseFile *fuse)

@@ -53,7 +53,10 @@ void test_fuse_file_exchange_at_fsync(TestFuseFile *fuse, const char *backing);
 /* The server dies: whoever asks for something gets an error, as of a medium that was pulled out. */
 void test_fuse_file_kill(TestFuseFile *fuse);
 
-/* Whether something is waiting; for test_wait_quiet(). @userdata: the TestFuseFile. */
+/* How many are waiting. */
+unsigned test_fuse_file_n_stuck(const TestFuseFile *fuse);
+
+/* Whether anybody is; for test_wait_quiet(). @userdata: the TestFuseFile. */
 bool test_fuse_file_has_stuck(gpointer userdata);
 
 /* Answers again, also what is waiting. */
