@@ -30,7 +30,7 @@ static const struct {
         { MANAGER, "ListImages", ANYTHING },
 };
 
-/* An image of root's, mounted; bob, to whom it is nothing. */
+/* An image of root's, mounted; bob and nobody, to whom it is nothing. */
 typedef struct Fixture {
         TestSnapshot *before;
         TestPolkit *polkit;
@@ -38,6 +38,7 @@ typedef struct Fixture {
         GDBusConnection *root;
         GDBusConnection *ann;
         GDBusConnection *bob;
+        GDBusConnection *nobody;
         char *file;
         char *bobs_file;
         char *anns_file;
@@ -56,6 +57,7 @@ static void set_up(Fixture *f, bool with_polkit)
         f->root = test_connect_as(TEST_ROOT);
         f->ann = test_connect_as(TEST_ANN);
         f->bob = test_connect_as(TEST_BOB);
+        f->nobody = test_connect_as(TEST_NOBODY);
         f->image = test_attach_path(f->root, f->file, NULL, NULL);
         f->volume = test_volume_path(f->image, 0);
 }
@@ -83,6 +85,7 @@ static void fixture_tear_down(Fixture *f, gconstpointer userdata)
         test_disconnect(f->root);
         test_disconnect(f->ann);
         test_disconnect(f->bob);
+        test_disconnect(f->nobody);
         test_daemon_stop(f->daemon);
         if (f->polkit)
                 test_polkit_stop(f->polkit);
@@ -179,14 +182,16 @@ static unsigned refuse_all_of(GDBusConnection *bus, const char *path, int fd, bo
 }
 
 /* As @bus's user, against everything there is; none of it may have an effect. */
-static void refuse_everything(Fixture *f, GDBusConnection *bus, const char *file, bool interactive)
+static void refuse_everything(Fixture *f, GDBusConnection *bus, bool interactive)
 {
         g_autoptr(TestSnapshot) before = test_snapshot_take(0);
+        g_autofree char *file = test_image_ext4("of-stranger", "STRANGER", test_bus_uid(bus));
         _cleanup_close_ int fd = test_open_as(test_bus_uid(bus), file, O_RDONLY);
 
         g_assert_cmpuint(refuse_all_of(bus, ROOT_PATH, fd, interactive), >=, 3);
         g_assert_cmpuint(refuse_all_of(bus, f->image, fd, interactive), >=, 3);
         g_assert_cmpuint(refuse_all_of(bus, f->volume, fd, interactive), >=, 2);
+        unlink(file);
         test_snapshot_assert(before, 0);
 }
 
@@ -194,17 +199,20 @@ static void test_denied(Fixture *f, gconstpointer verdict)
 {
         refusal = streq(verdict, "dismiss") ? "Cancelled" : "NotAuthorized";
         test_polkit_set(f->polkit, NULL, verdict);
-        refuse_everything(f, f->bob, f->bobs_file, false);
+        refuse_everything(f, f->bob, false);
+        refuse_everything(f, f->nobody, false);
         g_assert_cmpuint(f->polkit->n_asked, >, 0);
-        refuse_everything(f, f->bob, f->bobs_file, !streq(verdict, "challenge"));
+        refuse_everything(f, f->bob, !streq(verdict, "challenge"));
+        refuse_everything(f, f->nobody, !streq(verdict, "challenge"));
         refusal = "NotAuthorized";
 }
 
 static void test_denied_without_polkit(Fixture *f, gconstpointer userdata)
 {
         (void)userdata;
-        refuse_everything(f, f->bob, f->bobs_file, false);
-        refuse_everything(f, f->bob, f->bobs_file, true);
+        refuse_everything(f, f->bob, false);
+        refuse_everything(f, f->bob, true);
+        refuse_everything(f, f->nobody, true);
 }
 
 /* polkit dies over each question in turn: that is a no, and never a hang. */
@@ -297,7 +305,7 @@ static void assert_action_exists(const char *action)
 static void test_actions_exist(Fixture *f, gconstpointer userdata)
 {
         (void)userdata;
-        refuse_everything(f, f->bob, f->bobs_file, false);
+        refuse_everything(f, f->bob, false);
         g_autoptr(GPtrArray) checks = test_polkit_checks(f->polkit);
         g_assert_cmpuint(checks->len, >, 0);
         for (guint i = 0; i < checks->len; i++)

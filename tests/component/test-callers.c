@@ -4,13 +4,10 @@
  * what others notice (how long their calls take), and that nothing of it stays:
  * no memory, no descriptor, no child.
  */
-#include "lib/daemon.h"
-#include "lib/image.h"
+#include "lib/ground.h"
 #include "lib/latency.h"
 #include "lib/polkit.h"
 #include "lib/seed.h"
-#include "lib/snapshot.h"
-#include "lib/wait.h"
 
 #include <fcntl.h>
 #include <gio/gunixfdlist.h>
@@ -104,6 +101,68 @@ static void tear_down(Fixture *f, gconstpointer userdata)
         close(f->fd);
         unlink(f->file);
         g_free(f->file);
+}
+
+/* ---- while it goes on ---- */
+
+/* What does harm, once; in a thread of its own, which must neither wait for the main loop nor print. */
+typedef void (*Harm)(gpointer userdata, unsigned round);
+
+typedef struct Assault {
+        Harm harm;
+        gpointer userdata;
+        unsigned at_least;
+        gint measured;
+} Assault;
+
+static gpointer run_assault(gpointer userdata)
+{
+        Assault *assault = userdata;
+
+        for (unsigned i = 0; i < assault->at_least || !g_atomic_int_get(&assault->measured); i++)
+                assault->harm(assault->userdata, i);
+        return NULL;
+}
+
+/* Does it @at_least so many times, and for as long as it takes to measure what bob notices of it. */
+static void measure_during(Fixture *f, const char *what, unsigned at_least, Harm harm, gpointer userdata)
+{
+        Assault assault = { .harm = harm, .userdata = userdata, .at_least = at_least };
+        g_autofree char *during = g_strdup_printf("during %s", what);
+        GThread *thread = g_thread_new("assault", run_assault, &assault);
+
+        test_latency(f->bob, during);
+        g_atomic_int_set(&assault.measured, true);
+        g_thread_join(thread);
+}
+
+/* A call that waits by itself. @fd: passed along; none if 0. */
+static TestCall *call_in_thread(GDBusConnection *bus, const char *path, const char *interface, const char *method,
+                                GVariant *body, int fd)
+{
+        TestCall *call = g_new0(TestCall, 1);
+        g_autoptr(GUnixFDList) list = NULL;
+
+        if (fd > 0) {
+                list = g_unix_fd_list_new();
+                g_assert_cmpint(g_unix_fd_list_append(list, fd, NULL), >=, 0);
+        }
+        call->reply = g_dbus_connection_call_with_unix_fd_list_sync(
+                bus, BUS_NAME, path, interface, method, body, NULL, G_DBUS_CALL_FLAGS_NO_AUTO_START,
+                TEST_DEADLINE_SEC * 1000, list, NULL, NULL, &call->error);
+        call->done = true;
+        return call;
+}
+
+static TestCall *attach_in_thread(GDBusConnection *bus, int fd)
+{
+        return call_in_thread(bus, ROOT_PATH, MANAGER, "Attach", g_variant_new("(h@a{sv})", 0, test_options(NULL)), fd);
+}
+
+static TestCall *simple_call_in_thread(GDBusConnection *bus, const char *path, const char *interface,
+                                       const char *method)
+{
+        return call_in_thread(bus, path, interface, method, g_variant_new("(@a{sv})", test_options(NULL)), 0);
 }
 
 /* ---- random messages ---- */
@@ -296,14 +355,15 @@ static unsigned length(gpointer array)
 typedef struct Fuzz {
         GRand *rand;
         GDBusConnection *bus;
+        GPtrArray *paths, *nodes;
         int fd;
         unsigned n_replies, n_errors;
 } Fuzz;
 
 static void send_one(Fuzz *fuzz, const char *path, const char *interface, const char *method, GVariant *body)
 {
-        TestCallOptions options = { .fd = g_rand_boolean(fuzz->rand) ? fuzz->fd : 0 };
-        g_autoptr(TestCall) call = test_call(fuzz->bus, path, interface, method, body, options);
+        int fd = g_rand_boolean(fuzz->rand) ? fuzz->fd : 0;
+        g_autoptr(TestCall) call = call_in_thread(fuzz->bus, path, interface, method, body, fd);
 
         fuzz->n_replies += call->reply != NULL;
         fuzz->n_errors += call->error != NULL;
@@ -313,16 +373,18 @@ static void send_one(Fuzz *fuzz, const char *path, const char *interface, const 
 }
 
 /* Any method or property of any object, some of them where they are not. */
-static void fuzz_once(Fuzz *fuzz, GPtrArray *paths, GPtrArray *nodes)
+static void fuzz_once(gpointer userdata, unsigned round)
 {
-        guint at = (guint)g_rand_int_range(fuzz->rand, 0, (gint32)nodes->len);
-        const GDBusNodeInfo *node = g_ptr_array_index(nodes, at);
-        const char *path = g_ptr_array_index(paths, at);
+        Fuzz *fuzz = userdata;
+        guint at = (guint)g_rand_int_range(fuzz->rand, 0, (gint32)fuzz->nodes->len);
+        const GDBusNodeInfo *node = g_ptr_array_index(fuzz->nodes, at);
+        const char *path = g_ptr_array_index(fuzz->paths, at);
         gint32 elsewhere = g_rand_int_range(fuzz->rand, 0, 20);
         unsigned n_interfaces = length(node->interfaces);
 
+        (void)round;
         if (elsewhere == 0)
-                path = g_ptr_array_index(paths, (guint)g_rand_int_range(fuzz->rand, 0, (gint32)paths->len));
+                path = g_ptr_array_index(fuzz->paths, (guint)g_rand_int_range(fuzz->rand, 0, (gint32)fuzz->paths->len));
         if (n_interfaces == 0)
                 return;
         const GDBusInterfaceInfo *interface = node->interfaces[g_rand_int_range(fuzz->rand, 0, (gint32)n_interfaces)];
@@ -342,24 +404,28 @@ static void fuzz_once(Fuzz *fuzz, GPtrArray *paths, GPtrArray *nodes)
                 send_one(fuzz, path, interface->name, "NoSuchMethod", random_body(fuzz->rand, NULL));
 }
 
-/* As bob, to whom root's image is nothing: whatever he sends, it stays as it is. */
+/* As nobody, to whom root's image is nothing: whatever he sends, it stays as it is. */
 static void test_fuzz(Fixture *f, gconstpointer userdata)
 {
         g_autoptr(GRand) rand = test_rand_new(1);
         g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
         g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func((GDestroyNotify)g_dbus_node_info_unref);
         g_autofree char *of_root = test_image_ext4("of-root.img", "OF-ROOT", TEST_ROOT);
-        g_autofree char *of_bob = test_image_ext4("of-bob.img", "OF-BOB", TEST_BOB);
+        g_autofree char *of_nobody = test_image_ext4("of-nobody.img", "OF-NOBODY", TEST_NOBODY);
         g_autofree char *image = test_attach_path(f->root, of_root, NULL, NULL);
         g_autoptr(GVariant) before =
                 test_call_ok(f->root, image, DBUS_PROPERTIES, "GetAll", g_variant_new("(s)", IMAGE));
-        Fuzz fuzz = { .rand = rand, .bus = f->bob, .fd = test_open_as(TEST_BOB, of_bob, O_RDONLY) };
+        GDBusConnection *nobody = test_connect_as(TEST_NOBODY);
+        Fuzz fuzz = { .rand = rand,
+                      .bus = nobody,
+                      .paths = paths,
+                      .nodes = nodes,
+                      .fd = test_open_as(TEST_NOBODY, of_nobody, O_RDONLY) };
 
         (void)userdata;
         collect_nodes(f->root, ROOT_PATH, paths, nodes);
         g_assert_cmpuint(nodes->len, >=, 4);
-        for (unsigned i = 0; i < 10000; i++)
-                fuzz_once(&fuzz, paths, nodes);
+        measure_during(f, "random messages", 10000, fuzz_once, &fuzz);
         g_test_message("random messages: %u replies, %u errors", fuzz.n_replies, fuzz.n_errors);
         g_assert_cmpuint(fuzz.n_replies, >, 10);
         g_assert_cmpuint(fuzz.n_errors, >, 1000);
@@ -368,45 +434,60 @@ static void test_fuzz(Fixture *f, gconstpointer userdata)
         g_autoptr(GVariant) after =
                 test_call_ok(f->root, image, DBUS_PROPERTIES, "GetAll", g_variant_new("(s)", IMAGE));
         g_assert_true(g_variant_equal(before, after));
-        g_autoptr(TestCall) bobs = test_simple_call(f->bob, ROOT_PATH, MANAGER, "DetachAll");
-        test_assert_succeeded(bobs);
+        g_autoptr(TestCall) own = test_simple_call(nobody, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(own);
+        test_disconnect(nobody);
         g_autoptr(TestCall) detached = test_simple_call(f->root, image, IMAGE, "Detach");
         test_assert_succeeded(detached);
         test_latency(f->bob, "behind random messages");
         assert_nothing_kept(f, "random messages");
         unlink(of_root);
-        unlink(of_bob);
+        unlink(of_nobody);
 }
 
 /* ---- descriptors ---- */
 
+static const unsigned many[] = { 2, 16, 17, 100, 253, 1000 };
+
+typedef struct ManyDescriptors {
+        int fd;
+        char *answers[G_N_ELEMENTS(many)];
+} ManyDescriptors;
+
+static void send_many(gpointer userdata, unsigned round)
+{
+        ManyDescriptors *data = userdata;
+        unsigned which = round % G_N_ELEMENTS(many);
+        GDBusConnection *visitor = test_connect_as(TEST_ANN);
+        g_autoptr(GUnixFDList) list = g_unix_fd_list_new();
+        g_autoptr(GDBusMessage) message = g_dbus_message_new_method_call(BUS_NAME, ROOT_PATH, MANAGER, "Attach");
+        g_autoptr(GError) error = NULL;
+
+        for (unsigned n = 0; n < many[which]; n++)
+                g_assert_cmpint(g_unix_fd_list_append(list, data->fd, NULL), >=, 0);
+        g_dbus_message_set_body(message, g_variant_new("(h@a{sv})", 0, test_options("{'x': <1>}")));
+        g_dbus_message_set_unix_fd_list(message, list);
+        g_dbus_connection_set_exit_on_close(visitor, FALSE);
+        g_autoptr(GDBusMessage) reply = g_dbus_connection_send_message_with_reply_sync(
+                visitor, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, TEST_DEADLINE_SEC * 1000, NULL, NULL, &error);
+        const char *answer = error ? error->message : g_dbus_message_get_error_name(reply);
+        g_assert_nonnull(answer);
+        if (!data->answers[which])
+                data->answers[which] = g_strdup(answer);
+        g_dbus_connection_close_sync(visitor, NULL, NULL);
+        g_object_unref(visitor);
+}
+
 /* More than the bus passes on: it drops whoever sends them, and nobody else notices. */
 static void test_many_descriptors(Fixture *f, gconstpointer userdata)
 {
-        static const unsigned counts[] = { 2, 16, 17, 100, 253, 1000 };
+        ManyDescriptors data = { .fd = f->fd };
 
         (void)userdata;
-        for (size_t i = 0; i < G_N_ELEMENTS(counts); i++) {
-                GDBusConnection *visitor = test_connect_as(TEST_ANN);
-                g_autoptr(GUnixFDList) list = g_unix_fd_list_new();
-                g_autoptr(GDBusMessage) message =
-                        g_dbus_message_new_method_call(BUS_NAME, ROOT_PATH, MANAGER, "Attach");
-                g_autoptr(GError) error = NULL;
-
-                for (unsigned n = 0; n < counts[i]; n++)
-                        g_assert_cmpint(g_unix_fd_list_append(list, f->fd, NULL), >=, 0);
-                g_dbus_message_set_body(message, g_variant_new("(h@a{sv})", 0, test_options("{'x': <1>}")));
-                g_dbus_message_set_unix_fd_list(message, list);
-                g_dbus_connection_set_exit_on_close(visitor, FALSE);
-                g_autoptr(GDBusMessage) reply = g_dbus_connection_send_message_with_reply_sync(
-                        visitor, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, TEST_DEADLINE_SEC * 1000, NULL, NULL, &error);
-                g_test_message("%u descriptors: %s", counts[i],
-                               error                                  ? error->message
-                               : g_dbus_message_get_error_name(reply) ? g_dbus_message_get_error_name(reply)
-                                                                      : "accepted");
-                g_assert_true(error || g_dbus_message_get_error_name(reply));
-                g_dbus_connection_close_sync(visitor, NULL, NULL);
-                g_object_unref(visitor);
+        measure_during(f, "many descriptors", G_N_ELEMENTS(many), send_many, &data);
+        for (size_t i = 0; i < G_N_ELEMENTS(many); i++) {
+                g_test_message("%u descriptors: %s", many[i], data.answers[i]);
+                g_free(data.answers[i]);
         }
         test_latency(f->bob, "behind many descriptors");
         assert_nothing_kept(f, "many descriptors");
@@ -422,40 +503,63 @@ static int open_terminal(void)
         return posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 }
 
-/* All that a descriptor can be, to both methods that take one. */
+typedef struct Kind {
+        const char *what;
+        int fd;
+        char *answer;
+} Kind;
+
+typedef struct Kinds {
+        GDBusConnection *bus;
+        Kind *kinds;
+        unsigned n;
+} Kinds;
+
+/* To both methods that take one. */
+static void send_kind(gpointer userdata, unsigned round)
+{
+        Kinds *data = userdata;
+        Kind *kind = &data->kinds[round % data->n];
+        g_autoptr(TestCall) attach = attach_in_thread(data->bus, kind->fd);
+        g_autoptr(TestCall) find =
+                call_in_thread(data->bus, ROOT_PATH, MANAGER, "FindByFile", g_variant_new("(h)", 0), kind->fd);
+
+        g_assert_nonnull(attach->error);
+        g_assert_true(g_dbus_error_is_remote_error(attach->error));
+        g_assert_true(find->reply || g_dbus_error_is_remote_error(find->error));
+        if (!kind->answer)
+                kind->answer = g_strdup(attach->error->message);
+}
+
+/* All that a descriptor can be. */
 static void test_kinds_of_descriptors(Fixture *f, gconstpointer userdata)
 {
         g_autofree char *folder = test_folder("folder");
-        const struct {
-                const char *what;
-                int fd;
-        } kinds[] = {
-                { "O_PATH", open(f->file, O_PATH | O_CLOEXEC) },
-                { "O_WRONLY", open(f->file, O_WRONLY | O_CLOEXEC) },
-                { "O_APPEND", open(f->file, O_RDWR | O_APPEND | O_CLOEXEC) },
-                { "a folder", open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) },
-                { "the root folder as O_PATH", open("/", O_PATH | O_CLOEXEC) },
-                { "a socket", open_socket() },
-                { "a terminal", open_terminal() },
-                { "/dev/zero", open("/dev/zero", O_RDONLY | O_CLOEXEC) },
-                { "/dev/loop-control", open("/dev/loop-control", O_RDONLY | O_CLOEXEC) },
-                { "/proc/self/mem", open("/proc/self/mem", O_RDONLY | O_CLOEXEC) },
-                { "/proc/self/mountinfo", open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) },
-                { "a namespace", open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC) },
-                { "epoll", epoll_create1(EPOLL_CLOEXEC) },
-                { "O_TMPFILE", open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600) },
+        Kind kinds[] = {
+                { "O_PATH", open(f->file, O_PATH | O_CLOEXEC), NULL },
+                { "O_WRONLY", open(f->file, O_WRONLY | O_CLOEXEC), NULL },
+                { "O_APPEND", open(f->file, O_RDWR | O_APPEND | O_CLOEXEC), NULL },
+                { "a folder", open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), NULL },
+                { "the root folder as O_PATH", open("/", O_PATH | O_CLOEXEC), NULL },
+                { "a socket", open_socket(), NULL },
+                { "a terminal", open_terminal(), NULL },
+                { "/dev/zero", open("/dev/zero", O_RDONLY | O_CLOEXEC), NULL },
+                { "/dev/loop-control", open("/dev/loop-control", O_RDONLY | O_CLOEXEC), NULL },
+                { "/proc/self/mem", open("/proc/self/mem", O_RDONLY | O_CLOEXEC), NULL },
+                { "/proc/self/mountinfo", open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC), NULL },
+                { "a namespace", open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), NULL },
+                { "epoll", epoll_create1(EPOLL_CLOEXEC), NULL },
+                { "O_TMPFILE", open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600), NULL },
         };
 
         (void)userdata;
-        for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
                 g_assert_cmpint(kinds[i].fd, >=, 0);
-                g_autoptr(TestCall) attach = test_attach(f->ann, kinds[i].fd, NULL);
-                g_autoptr(TestCall) find = test_call(f->ann, ROOT_PATH, MANAGER, "FindByFile", g_variant_new("(h)", 0),
-                                                     (TestCallOptions){ .fd = kinds[i].fd });
-                g_test_message("%s: %s", kinds[i].what, attach->error ? attach->error->message : "attached");
-                g_assert_nonnull(attach->error);
-                g_assert_true(g_dbus_error_is_remote_error(attach->error));
-                g_assert_true(find->reply || g_dbus_error_is_remote_error(find->error));
+        measure_during(f, "kinds of descriptors", G_N_ELEMENTS(kinds), send_kind,
+                       &(Kinds){ f->ann, kinds, G_N_ELEMENTS(kinds) });
+        for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+                g_test_message("%s: %s", kinds[i].what, kinds[i].answer);
+                g_free(kinds[i].answer);
                 close(kinds[i].fd);
         }
         g_assert_cmpint(rmdir(folder), ==, 0);
@@ -571,22 +675,63 @@ static void test_prompts(Fixture *f, gconstpointer userdata)
         assert_nothing_kept(f, "1,000 prompts");
 }
 
+static void visit(gpointer userdata, unsigned round)
+{
+        GDBusConnection *visitor = test_connect_as(TEST_ANN);
+
+        send_flood(userdata, visitor, round, true);
+        g_dbus_connection_flush_sync(visitor, NULL, NULL);
+        g_dbus_connection_close_sync(visitor, NULL, NULL);
+        g_object_unref(visitor);
+}
+
 /* Connections that come, ask for something, and go at once. */
 static void test_visitors(Fixture *f, gconstpointer userdata)
 {
         (void)userdata;
-        for (unsigned i = 0; i < 200; i++) {
-                GDBusConnection *visitor = test_connect_as(TEST_ANN);
-
-                send_flood(f, visitor, i, true);
-                g_dbus_connection_flush_sync(visitor, NULL, NULL);
-                g_dbus_connection_close_sync(visitor, NULL, NULL);
-                g_object_unref(visitor);
-        }
+        measure_during(f, "200 visitors", 200, visit, f);
         test_latency(f->bob, "behind 200 visitors");
         g_autoptr(TestCall) all = test_simple_call(f->ann, ROOT_PATH, MANAGER, "DetachAll");
         test_assert_succeeded(all);
         assert_nothing_kept(f, "200 visitors");
+}
+
+/* ---- others' images ---- */
+
+typedef struct Trespass {
+        GDBusConnection *bus;
+        const char *image, *volume;
+} Trespass;
+
+static void trespass(gpointer userdata, unsigned round)
+{
+        static const char *const of_image[] = { "Detach", "Rescan", "SetCapacity" };
+        static const char *const of_volume[] = { "Mount", "Unmount" };
+        Trespass *data = userdata;
+        g_autoptr(TestCall) call = NULL;
+
+        if (round % 5 < 3)
+                call = simple_call_in_thread(data->bus, data->image, IMAGE, of_image[round % 5]);
+        else
+                call = simple_call_in_thread(data->bus, data->volume, VOLUME, of_volume[round % 5 - 3]);
+        test_assert_failed(call, "NotAuthorized", "*");
+}
+
+/* Someone else's are taken away, again and again: each time polkit is asked, and says no. */
+static void test_others_images(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *image = test_attach_path(f->ann, f->file, NULL, NULL);
+        g_autofree char *volume = test_volume_path(image, 0);
+        GDBusConnection *nobody = test_connect_as(TEST_NOBODY);
+
+        (void)userdata;
+        measure_during(f, "1,000 trespasses", 1000, trespass, &(Trespass){ nobody, image, volume });
+        test_disconnect(nobody);
+        g_autofree char *mount_point = test_mount_point_of(f->ann, image, 0);
+        g_assert_nonnull(mount_point);
+        g_autoptr(TestCall) detach = test_simple_call(f->ann, image, IMAGE, "Detach");
+        test_assert_succeeded(detach);
+        assert_nothing_kept(f, "1,000 trespasses");
 }
 
 /* ---- the folder for mount points ---- */
@@ -605,6 +750,7 @@ static void test_moved_folder(Fixture *f, gconstpointer userdata)
         test_assert_succeeded(again);
         state = test_property_string(f->ann, image, IMAGE, "State");
         g_assert_cmpstr(state, ==, "attached");
+        test_latency(f->bob, "while a folder is moved away");
         g_assert_cmpint(rename("/run/media/away", "/run/media/ann"), ==, 0);
         g_autoptr(TestCall) back = test_simple_call(f->ann, image, IMAGE, "Detach");
         test_assert_succeeded(back);
@@ -626,35 +772,49 @@ static pid_t start_racer(const char *target, const char *link)
         return pid;
 }
 
+typedef struct Race {
+        GDBusConnection *bus;
+        int fd;
+        const char *elsewhere;
+        unsigned n_attached, n_refused;
+} Race;
+
+static void race(gpointer userdata, unsigned round)
+{
+        Race *data = userdata;
+        g_autoptr(TestCall) call = attach_in_thread(data->bus, data->fd);
+        const char *image;
+
+        (void)round;
+        /* It is not empty only if something was made in it. */
+        g_assert_cmpint(rmdir(data->elsewhere), ==, 0);
+        g_assert_cmpint(mkdir(data->elsewhere, 0777), ==, 0);
+        data->n_refused += call->error != NULL;
+        data->n_attached += call->reply != NULL;
+        if (call->error) {
+                test_assert_failed(call, "Failed", "*/run/media/ann*");
+                return;
+        }
+        g_variant_get_child(call->reply, 0, "&o", &image);
+        g_autoptr(TestCall) detach = simple_call_in_thread(data->bus, image, IMAGE, "Detach");
+        test_assert_succeeded(detach);
+}
+
 /* A link in its place, again and again: it is never followed. */
 static void test_raced_folder(Fixture *f, gconstpointer userdata)
 {
         g_autofree char *elsewhere = test_folder("elsewhere");
         pid_t racer = start_racer(elsewhere, "/run/media/ann");
-        unsigned n_attached = 0, n_refused = 0;
+        Race data = { .bus = f->ann, .fd = f->fd, .elsewhere = elsewhere };
 
         (void)userdata;
-        for (unsigned i = 0; i < 50 || n_refused == 0; i++) {
-                g_autoptr(TestCall) call = test_attach(f->ann, f->fd, NULL);
-                const char *image;
-
-                /* It is not empty only if something was made in it. */
-                g_assert_cmpint(rmdir(elsewhere), ==, 0);
-                g_assert_cmpint(mkdir(elsewhere, 0777), ==, 0);
-                n_refused += call->error != NULL;
-                n_attached += call->reply != NULL;
-                if (call->error) {
-                        test_assert_failed(call, "Failed", "*/run/media/ann*");
-                        continue;
-                }
-                g_variant_get_child(call->reply, 0, "&o", &image);
-                g_autoptr(TestCall) detach = test_simple_call(f->ann, image, IMAGE, "Detach");
-                test_assert_succeeded(detach);
-        }
+        measure_during(f, "links in the place of a folder", 50, race, &data);
+        while (data.n_refused == 0)
+                race(&data, 0);
         kill(racer, SIGKILL);
         waitpid(racer, NULL, 0);
         (void)unlink("/run/media/ann");
-        g_test_message("links in the place of the folder: %u attached, %u refused", n_attached, n_refused);
+        g_test_message("links in the place of the folder: %u attached, %u refused", data.n_attached, data.n_refused);
         g_assert_cmpint(rmdir(elsewhere), ==, 0);
         assert_nothing_kept(f, "links in the place of the folder");
 }
@@ -666,6 +826,7 @@ int main(int argc, char **argv)
         ADD("/callers/random", NULL, test_fuzz);
         ADD("/callers/descriptors/many", NULL, test_many_descriptors);
         ADD("/callers/descriptors/kinds", NULL, test_kinds_of_descriptors);
+        ADD("/callers/others-images", NULL, test_others_images);
         ADD("/callers/folder/moved", NULL, test_moved_folder);
         ADD("/callers/folder/raced", NULL, test_raced_folder);
         ADD("/callers/flood/requests", NULL, test_flood);

@@ -13,6 +13,7 @@
 #define TEST_ANN ((uid_t)61001)
 #define TEST_BOB ((uid_t)61002)
 #define TEST_CAROL ((uid_t)61003)
+#define TEST_NOBODY ((uid_t)65534)
 
 /* Something to do as another user, in a thread of that user's. */
 typedef void (*TestAction)(gpointer userdata);
