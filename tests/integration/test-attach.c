@@ -9,6 +9,7 @@
 #include "lib/ground.h"
 
 #include <fcntl.h>
+#include <linux/blkpg.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
@@ -206,6 +207,35 @@ static void test_as_many_records(TestGround *g, gconstpointer userdata)
         g_assert_cmpuint(attach_and_count_records(g, six), ==, attach_and_count_records(g, one));
         unlink(one);
         unlink(six);
+}
+
+/*
+ * A kernel without a parser for the table makes no partitions, and ours may be one
+ * with: so they are taken away, and it has no reason to look once more.
+ */
+static void test_without_parser(TestGround *g, gconstpointer userdata)
+{
+        static const char *const tables[] = { "gpt", "dos" }, *const labels[] = { "FIRST", "SECOND", NULL };
+
+        (void)userdata;
+        for (size_t i = 0; i < ELEMENTSOF(tables); i++) {
+                g_autofree char *file = test_image_partitioned("parts.img", tables[i], labels, TEST_ANN);
+                g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+                g_autofree char *disk = test_device_of(g->ann, image);
+                g_autofree char *second = test_volume_path(image, 2);
+
+                for (int number = 1; number <= 2; number++)
+                        test_change_partition(disk, BLKPG_DEL_PARTITION, &(struct blkpg_partition){ .pno = number });
+                g_autoptr(TestCall) rescan = test_simple_call(g->ann, image, IMAGE, "Rescan");
+                test_assert_succeeded(rescan);
+                assert_partition(g, image, 1, "FIRST");
+                assert_partition(g, image, 2, "SECOND");
+                g_autoptr(TestCall) mount = test_simple_call(g->ann, second, VOLUME, "Mount");
+                test_assert_succeeded(mount);
+                test_assert_hello(TEST_ANN, "/run/media/ann/SECOND");
+                test_detach(g->ann, image);
+                unlink(file);
+        }
 }
 
 static void test_partition_gpt(TestGround *g, gconstpointer userdata)
@@ -659,6 +689,7 @@ int main(int argc, char **argv)
         TEST_ADD("/attach/partitions/gpt", NULL, test_partition_gpt);
         TEST_ADD("/attach/partitions/records", NULL, test_as_many_records);
         TEST_ADD("/attach/partitions/dos", NULL, test_partition_dos);
+        TEST_ADD("/attach/partitions/without-parser", NULL, test_without_parser);
         TEST_ADD("/attach/partitions/chosen", NULL, test_chosen_volumes);
         TEST_ADD("/attach/partitions/without-scan", NULL, test_without_scan);
         TEST_ADD("/attach/names/equal", NULL, test_equal_labels);

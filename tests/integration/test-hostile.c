@@ -6,7 +6,6 @@
  */
 #include <fcntl.h>
 #include <linux/blkpg.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -140,14 +139,6 @@ static void test_bind(TestGround *g, gconstpointer userdata)
 
 /* ---- a device that is exchanged ---- */
 
-static void change_partition(const char *disk, int operation, struct blkpg_partition *partition)
-{
-        _cleanup_close_ int fd = test_open_as(TEST_ROOT, disk, O_RDONLY);
-        struct blkpg_ioctl_arg arg = { .op = operation, .datalen = sizeof(*partition), .data = partition };
-
-        g_assert_cmpint(ioctl(fd, BLKPG, &arg), ==, 0);
-}
-
 static void test_exchanged_partition(TestGround *g, gconstpointer userdata)
 {
         static const char *const labels[] = { "FIRST", "SECOND", NULL };
@@ -159,10 +150,10 @@ static void test_exchanged_partition(TestGround *g, gconstpointer userdata)
         long long start = (long long)test_property_number(g->ann, second, VOLUME, "Offset");
 
         (void)userdata;
-        change_partition(disk, BLKPG_DEL_PARTITION, &(struct blkpg_partition){ .pno = 1 });
-        change_partition(disk, BLKPG_DEL_PARTITION, &(struct blkpg_partition){ .pno = 2 });
-        change_partition(disk, BLKPG_ADD_PARTITION,
-                         &(struct blkpg_partition){ .pno = 1, .start = start, .length = 1 << 20 });
+        test_change_partition(disk, BLKPG_DEL_PARTITION, &(struct blkpg_partition){ .pno = 1 });
+        test_change_partition(disk, BLKPG_DEL_PARTITION, &(struct blkpg_partition){ .pno = 2 });
+        test_change_partition(disk, BLKPG_ADD_PARTITION,
+                              &(struct blkpg_partition){ .pno = 1, .start = start, .length = 1 << 20 });
         g_autoptr(TestCall) call = test_simple_call(g->ann, volume, VOLUME, "Mount");
         test_assert_failed(call, "InvalidImage", "*not what it was*");
         test_detach(g->ann, image);

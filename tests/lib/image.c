@@ -6,12 +6,15 @@
 #include "lib/image.h"
 
 #include <fcntl.h>
+#include <linux/blkpg.h>
 #include <stdarg.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
 #include "lib/snapshot.h"
+#include "lib/wait.h"
 
 #define MIB (UINT64_C(1024) * 1024)
 #define PARTITION_SIZE (2 * MIB)
@@ -206,4 +209,30 @@ char *test_image_partitioned(const char *name, const char *table, const char *co
         for (unsigned i = 0; i < n; i++)
                 make_ext4(path, labels[i], (i + 1) * PARTITION_SIZE, PARTITION_SIZE);
         return path;
+}
+
+typedef struct Change {
+        int disk;
+        struct blkpg_ioctl_arg arg;
+} Change;
+
+static bool is_changed(gpointer userdata)
+{
+        Change *change = userdata;
+
+        if (ioctl(change->disk, BLKPG, &change->arg) == 0)
+                return true;
+        g_assert_cmpint(errno, ==, EBUSY);
+        return false;
+}
+
+void test_change_partition(const char *disk, int operation, struct blkpg_partition *partition)
+{
+        Change change = {
+                .disk = test_open_as(TEST_ROOT, disk, O_RDONLY),
+                .arg = { .op = operation, .datalen = sizeof(*partition), .data = partition },
+        };
+
+        test_wait_quiet(is_changed, &change, "a partition to be free");
+        close(change.disk);
 }

@@ -48,3 +48,8 @@ int test_image_memfd(const char *path, bool sealed);
 
 /* Runs a program, root; its output is shown only if it fails, which aborts the test. */
 void test_run(const char *program, ...) _sentinel_;
+
+struct blkpg_partition;
+
+/* BLKPG_ADD_PARTITION, BLKPG_DEL_PARTITION (linux/blkpg.h) of the device @disk, as soon as nobody looks at it. */
+void test_change_partition(const char *disk, int operation, struct blkpg_partition *partition);
