@@ -13,8 +13,8 @@
  * What other work on the machine may add to a median that was taken a moment later, and how often to measure again,
  * for that work comes and goes. A daemon that waits for what hangs is late each time.
  */
-#define SLACK_USEC (INT64_C(5) * 1000)
-#define ROUNDS 10
+#define SLACK_USEC (INT64_C(25) * 1000)
+#define ROUNDS 20
 
 static int compare(gconstpointer a, gconstpointer b)
 {
