@@ -12,7 +12,8 @@
  * back, or until the user has logged out.
  *
  * The service manager is told that it has started at once: nobody waits for an image
- * at login. SIGTERM detaches.
+ * at login. SIGTERM detaches. Who has enabled or disabled it reads from the unit's status
+ * what the first try gave, or why it has failed.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -65,6 +66,11 @@ static void automount_clear(Automount *automount)
 static void tell_status(const char *text, const char *mount_point)
 {
         (void)sd_notifyf(0, "STATUS=%s%s", text, strempty(mount_point));
+}
+
+static void tell_waiting(void)
+{
+        tell_status(_("Waiting until attaching is permitted without a password"), NULL);
 }
 
 /* ---- May it be attached? ---- */
@@ -129,10 +135,11 @@ static int attach(Automount *automount)
         r = attach_call(&automount->connection, automount->settings, fd, &error, &attached);
         if (r < 0) {
                 status = error_status(error.name);
+                if (status != STATUS_NOT_AUTHORIZED || is_permitted(automount))
+                        return error_print_bus(automount->path, &error, r);
                 /* The session that it was permitted for has just ended, or gone to the background: the next one. */
-                return status == STATUS_NOT_AUTHORIZED && !is_permitted(automount)
-                               ? STATUS_OK
-                               : error_print_bus(automount->path, &error, r);
+                tell_waiting();
+                return STATUS_OK;
         }
         automount->object = TAKE_PTR(attached.path);
         automount->came = automount->left = false;
@@ -161,6 +168,7 @@ static void look(Automount *automount)
 {
         int r = watch_path(automount), status = STATUS_OK;
 
+        errors_keep(false);
         if (r < 0)
                 status = error_print(STATUS_FAILED, automount->path, "%s", strerror(-r));
         else if (!automount->object) {
@@ -174,7 +182,7 @@ static void look(Automount *automount)
                 else if (is_being_written(automount))
                         tell_status(_("Waiting until the file is closed: somebody writes to it"), NULL);
                 else if (!is_permitted(automount))
-                        tell_status(_("Waiting until attaching is permitted without a password"), NULL);
+                        tell_waiting();
                 else
                         status = attach(automount);
                 if (status == STATUS_OK && automount->object)
@@ -268,7 +276,8 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
         int status = STATUS_OK;
 
         (void)source, (void)info;
-        (void)sd_notify(0, "STOPPING=1");
+        (void)sd_notifyf(0, "STOPPING=1\nSTATUS=%s", _("Detaching"));
+        errors_keep(false);
         if (automount->object)
                 status = detach_image(&automount->connection, automount->object, automount->path, false);
         if (automount->bound && !session_is_any(getuid()))
@@ -319,23 +328,35 @@ static int watch_daemon(Automount *automount)
         return r < 0 ? r : sd_bus_attach_event(bus, automount->event, SD_EVENT_PRIORITY_NORMAL);
 }
 
-int automount_run(const Settings *settings, const char *path)
+static int run(Automount *automount)
 {
-        _cleanup_(automount_clear) Automount automount = { .settings = settings, .path = path };
-        int r, status = connection_open(&automount.connection, false);
+        int r, status = connection_open(&automount->connection, false);
 
         if (status != STATUS_OK)
                 return status;
-        r = sd_event_new(&automount.event);
+        r = sd_event_new(&automount->event);
         if (r >= 0)
-                r = watch_signals(&automount);
+                r = watch_signals(automount);
         if (r >= 0)
-                r = watch_daemon(&automount);
+                r = watch_daemon(automount);
         if (r >= 0)
-                r = watch_sessions(&automount);
+                r = watch_sessions(automount);
         if (r < 0)
-                return error_print(STATUS_FAILED, path, "%s", strerror(-r));
+                return error_print(STATUS_FAILED, automount->path, "%s", strerror(-r));
         (void)sd_notify(0, "READY=1");
-        look(&automount);
-        return sd_event_loop(automount.event);
+        look(automount);
+        return sd_event_loop(automount->event);
+}
+
+int automount_run(const Settings *settings, const char *path)
+{
+        _cleanup_(automount_clear) Automount automount = { .settings = settings, .path = path };
+        int status;
+
+        errors_keep(false);
+        status = run(&automount);
+        /* In one message, so that nobody takes it for what an active unit does. */
+        if (status != STATUS_OK)
+                (void)sd_notifyf(0, "STOPPING=1\nSTATUS=%s", errors_kept());
+        return status;
 }

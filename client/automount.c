@@ -11,23 +11,14 @@
  */
 #include "automount.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <sys/stat.h>
-#include <systemd/sd-bus.h>
 
 #include "base/text.h"
 #include "errors.h"
 #include "i18n.h"
 #include "output.h"
+#include "service-manager.h"
 #include "verbs.h"
-
-#define SYSTEMD_NAME "org.freedesktop.systemd1"
-#define SYSTEMD_PATH "/org/freedesktop/systemd1"
-#define SYSTEMD_MANAGER SYSTEMD_NAME ".Manager"
-#define DROP_IN "50-loopmount.conf"
-#define WANTS "default.target.wants"
 
 static void strv_freep(char ***strv)
 {
@@ -36,24 +27,15 @@ static void strv_freep(char ***strv)
         free(*strv);
 }
 
-static int complain(sd_bus_error *error, int r, const char *subject)
+/* What is @name to the user is @unit to the service manager. */
+static int complain(sd_bus_error *error, int r, const char *name, const char *unit)
 {
-        return error_print(STATUS_FAILED, subject, _("your service manager says: %s"),
-                           sd_bus_error_is_set(error) ? error->message : strerror(-r));
+        if (sd_bus_error_is_set(error))
+                return error_print(STATUS_FAILED, name, _("your service manager says: %s"), error->message);
+        if (r == -ETIMEDOUT)
+                return error_print(STATUS_FAILED, name, _("it takes too long; see 'systemctl --user status %s'"), unit);
+        return error_print(STATUS_FAILED, name, _("your service manager says: %s"), strerror(-r));
 }
-
-static int open_manager(sd_bus **ret)
-{
-        int r = sd_bus_open_user(ret);
-
-        if (r < 0)
-                return error_print(STATUS_UNREACHABLE, NULL,
-                                   _("your service manager cannot be reached: %s; it runs while you are logged in"),
-                                   strerror(-r));
-        return STATUS_OK;
-}
-
-/* ---- Paths ---- */
 
 /* A file that is not there may come later; then the path has to be clear without it. */
 static int find_path(const char *name, char **ret)
@@ -69,108 +51,176 @@ static int find_path(const char *name, char **ret)
         return STATUS_OK;
 }
 
-/* The user's folder for units. */
-static char *unit_folder(void)
+/* Why it does not run: its process ends with our exit codes, and its last words are a sentence. NULL when out of
+ * memory. */
+static char *explain(const UnitState *state, int *ret_status)
 {
-        const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+        bool ours = state->status > STATUS_OK && state->status <= STATUS_UNREACHABLE && !isempty(state->text);
 
-        if (config && config[0] == '/')
-                return text_printf("%s/systemd/user", config);
-        return home ? text_printf("%s/.config/systemd/user", home) : NULL;
+        *ret_status = ours ? state->status : STATUS_FAILED;
+        if (ours)
+                return strdup(state->text);
+        if (streq(state->active, "inactive"))
+                return strdup(_("somebody has stopped its unit"));
+        return text_printf(_("its unit has failed: %s"), state->result);
 }
 
-static int make_folders(char *path)
+/* ---- enable ---- */
+
+/* An image to be enabled, and what there was before. */
+typedef struct Change {
+        const char *name;
+        char *path;
+        char *doing;
+        char unit[AUTOMOUNT_UNIT_SIZE];
+        bool name_is_path; /* of the unit */
+        char *drop_in;
+        bool was_enabled, was_running;
+} Change;
+
+static void change_clear(Change *change)
 {
-        for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-                *slash = 0;
-                if (mkdir(path, 0755) < 0 && errno != EEXIST)
-                        return -errno;
-                *slash = '/';
-        }
-        return 0;
+        free(change->path);
+        free(change->doing);
+        free(change->drop_in);
 }
 
-static int write_drop_in(char *path, const char *text)
+static int look_before(Change *change, const char *name, ServiceManager *manager)
 {
-        _cleanup_close_ int fd = -1;
-        int r = make_folders(path);
+        _cleanup_unit_state_ UnitState state = { 0 };
+        int r, status = find_path(name, &change->path);
 
-        if (r < 0)
-                return r;
-        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-        if (fd < 0)
-                return -errno;
-        return write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : errno_or_else(ENOSPC);
-}
-
-static void remove_drop_in(char *path)
-{
-        (void)unlink(path);
-        *strrchr(path, '/') = 0;
-        /* There may be another one, of the user's own. */
-        (void)rmdir(path);
+        if (status != STATUS_OK)
+                return status;
+        change->name = name;
+        change->name_is_path = automount_unit_name(change->path, change->unit);
+        change->was_enabled = automount_is_enabled(change->unit);
+        change->doing = text_printf(_("Attaching %s"), name);
+        r = automount_drop_in_read(change->unit, &change->drop_in);
+        if (r >= 0)
+                r = service_manager_look(manager, change->unit, &state);
+        change->was_running = unit_state_is_running(&state);
+        return r < 0 ? complain(NULL, r, name, change->unit) : STATUS_OK;
 }
 
 /* Only where the name of the unit does not say it all. */
-static int configure(const Settings *settings, const char *path, const char *unit, bool name_is_path)
+static int configure(const Settings *settings, const Change *change)
 {
-        _cleanup_free_ char *folder = unit_folder();
-        _cleanup_free_ char *drop_in = folder ? text_printf("%s/%s.d/" DROP_IN, folder, unit) : NULL;
-        _cleanup_free_ char *text = automount_unit_settings(PROGRAM, settings->given, settings->n_given, path);
+        _cleanup_free_ char *text = NULL;
         int r;
 
-        if (!drop_in || !text)
-                return error_print(STATUS_FAILED, path, "%s", strerror(ENOMEM));
-        if (settings->n_given == 0 && name_is_path) {
-                remove_drop_in(drop_in);
-                return STATUS_OK;
+        if (settings->n_given > 0 || !change->name_is_path) {
+                text = automount_unit_settings(PROGRAM, settings->given, settings->n_given, change->path);
+                if (!text)
+                        return error_print(STATUS_FAILED, change->name, "%s", strerror(ENOMEM));
         }
-        r = write_drop_in(drop_in, text);
-        return r < 0 ? error_print(STATUS_FAILED, drop_in, "%s", strerror(-r)) : STATUS_OK;
+        r = automount_drop_in_write(change->unit, text);
+        return r < 0 ? error_print(STATUS_FAILED, change->name, _("the options cannot be written down: %s"),
+                                   strerror(-r))
+                     : STATUS_OK;
 }
 
-/* ---- enable, disable ---- */
-
-static int call_manager(sd_bus *bus, sd_bus_error *error, const char *method, const char *types, ...)
+/* What the first try gave is what the user wants to know: where it is, what it waits for, or that it is no image. */
+static int tell_first_try(const Change *change, const UnitState *state)
 {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
-        va_list arguments;
-        int r = sd_bus_message_new_method_call(bus, &call, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_MANAGER, method);
+        _cleanup_free_ char *why = NULL;
+        int status;
 
-        va_start(arguments, types);
-        if (r >= 0)
-                r = sd_bus_message_appendv(call, types, arguments);
-        va_end(arguments);
-        return r < 0 ? r : sd_bus_call(bus, call, 0, error, NULL);
+        if (unit_state_is_running(state)) {
+                puts(change->unit);
+                return error_print(STATUS_OK, change->name, "%s", state->text);
+        }
+        why = explain(state, &status);
+        return error_print(status, change->name,
+                           change->was_enabled ? _("%s; it stays enabled as it was") : _("%s; it is not enabled"),
+                           strempty(why));
 }
 
-static int enable(const Settings *settings, const char *name, sd_bus *bus)
+static int make_change(const Settings *settings, const Change *change, ServiceManager *manager)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = NULL;
-        char unit[AUTOMOUNT_UNIT_SIZE];
-        int r, status = find_path(name, &path);
+        _cleanup_unit_state_ UnitState state = { 0 };
+        int r, status = configure(settings, change);
 
         if (status != STATUS_OK)
                 return status;
-        status = configure(settings, path, unit, automount_unit_name(path, unit));
+        r = service_manager_call(manager, &error, "EnableUnitFiles", "asbb", 1, change->unit, 0, 1);
+        if (r >= 0)
+                r = service_manager_call(manager, &error, "Reload", "");
+        if (r >= 0)
+                r = service_manager_start(manager, change->unit, change->doing, &error, &state);
+        return r < 0 ? complain(&error, r, change->name, change->unit) : tell_first_try(change, &state);
+}
+
+/* All that can be done about an error here is to go on. */
+static void take_back(const Change *change, ServiceManager *manager)
+{
+        _cleanup_unit_state_ UnitState state = { 0 };
+
+        (void)automount_drop_in_write(change->unit, change->drop_in);
+        if (!change->was_enabled)
+                (void)service_manager_call(manager, NULL, "DisableUnitFiles", "asb", 1, change->unit, 0);
+        (void)service_manager_call(manager, NULL, "Reload", "");
+        if (change->was_running)
+                (void)service_manager_start(manager, change->unit, NULL, NULL, &state);
+        else {
+                (void)service_manager_stop(manager, change->unit, NULL, NULL, &state);
+                (void)service_manager_call(manager, NULL, "ResetFailedUnit", "s", change->unit);
+        }
+}
+
+/* All or nothing. */
+static int enable(const Settings *settings, const char *name, ServiceManager *manager)
+{
+        _cleanup_(change_clear) Change change = { 0 };
+        int status = look_before(&change, name, manager);
+
         if (status != STATUS_OK)
                 return status;
-        r = call_manager(bus, &error, "EnableUnitFiles", "asbb", 1, unit, 0, 1);
-        if (r >= 0)
-                r = call_manager(bus, &error, "Reload", "");
-        if (r >= 0)
-                r = call_manager(bus, &error, "RestartUnit", "ss", unit, "replace");
+        status = make_change(settings, &change, manager);
+        if (status != STATUS_OK)
+                take_back(&change, manager);
+        return status;
+}
+
+/* ---- disable ---- */
+
+static int stop(const char *name, const char *unit, ServiceManager *manager)
+{
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *doing = text_printf(_("Detaching %s"), name), *why = NULL;
+        _cleanup_unit_state_ UnitState state = { 0 };
+        int r = service_manager_stop(manager, unit, doing, &error, &state), status;
+
         if (r < 0)
-                return complain(&error, r, name);
-        puts(unit);
-        return STATUS_OK;
+                return complain(&error, r, name, unit);
+        if (streq(state.active, "inactive"))
+                return STATUS_OK;
+        if (unit_state_is_running(&state))
+                return error_print(STATUS_FAILED, name, _("somebody has started its unit again; it stays enabled"));
+        why = explain(&state, &status);
+        return error_print(status, name, _("%s; it stays enabled"), strempty(why));
 }
 
-static int disable(const Settings *settings, const char *name, sd_bus *bus)
+static int forget(const char *name, const char *unit, ServiceManager *manager)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = NULL, *folder = unit_folder(), *drop_in = NULL, *link = NULL;
+        int r = service_manager_call(manager, &error, "DisableUnitFiles", "asb", 1, unit, 0);
+
+        if (r < 0)
+                return complain(&error, r, name, unit);
+        (void)automount_drop_in_write(unit, NULL);
+        /* One that has failed before would be shown for ever. */
+        (void)service_manager_call(manager, NULL, "ResetFailedUnit", "s", unit);
+        r = service_manager_call(manager, &error, "Reload", "");
+        return r < 0 ? complain(&error, r, name, unit) : STATUS_OK;
+}
+
+/* All or nothing, too: an image that is in use keeps its unit, which detaches it some day. */
+static int disable(const Settings *settings, const char *name, ServiceManager *manager)
+{
+        _cleanup_unit_state_ UnitState before = { 0 }, after = { 0 };
+        _cleanup_free_ char *path = NULL;
         char unit[AUTOMOUNT_UNIT_SIZE];
         int r, status = find_path(name, &path);
 
@@ -178,151 +228,94 @@ static int disable(const Settings *settings, const char *name, sd_bus *bus)
         if (status != STATUS_OK)
                 return status;
         (void)automount_unit_name(path, unit);
-        link = folder ? text_printf("%s/" WANTS "/%s", folder, unit) : NULL;
-        drop_in = folder ? text_printf("%s/%s.d/" DROP_IN, folder, unit) : NULL;
-        if (!link || !drop_in)
-                return error_print(STATUS_FAILED, name, "%s", strerror(ENOMEM));
-        if (faccessat(AT_FDCWD, link, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        if (!automount_is_enabled(unit))
                 return error_print(STATUS_NOT_FOUND, name, _("it is not mounted automatically"));
-        r = call_manager(bus, &error, "StopUnit", "ss", unit, "replace");
-        if (r >= 0 || sd_bus_error_has_name(&error, "org.freedesktop.systemd1.NoSuchUnit"))
-                r = call_manager(bus, NULL, "DisableUnitFiles", "asb", 1, unit, 0);
-        remove_drop_in(drop_in);
-        if (r >= 0)
-                r = call_manager(bus, NULL, "Reload", "");
-        return r < 0 ? complain(&error, r, name) : STATUS_OK;
+        r = service_manager_look(manager, unit, &before);
+        if (r < 0)
+                return complain(NULL, r, name, unit);
+        if (unit_state_is_running(&before))
+                status = stop(name, unit, manager);
+        if (status == STATUS_OK)
+                status = forget(name, unit, manager);
+        if (status != STATUS_OK && unit_state_is_running(&before))
+                (void)service_manager_start(manager, unit, NULL, NULL, &after);
+        return status;
 }
 
 /* ---- list ---- */
 
-/* One unit, as the service manager has it. */
-typedef struct Entry {
-        char **arguments; /* of its process */
-        char *state;
-        char *text;
-} Entry;
-
-static void entry_clear(Entry *entry)
+static const char *image_of(const UnitState *state)
 {
-        strv_freep(&entry->arguments);
-        free(entry->state);
-        free(entry->text);
-}
-
-static int read_arguments(sd_bus *bus, const char *object, char ***ret)
-{
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        int r = sd_bus_get_property(bus, SYSTEMD_NAME, object, SYSTEMD_NAME ".Service", "ExecStart", NULL, &reply,
-                                    "a(sasbttttuii)");
-
-        if (r >= 0)
-                r = sd_bus_message_enter_container(reply, 'a', "(sasbttttuii)");
-        if (r >= 0)
-                r = sd_bus_message_enter_container(reply, 'r', "sasbttttuii");
-        if (r >= 0)
-                r = sd_bus_message_skip(reply, "s");
-        return r < 0 ? r : sd_bus_message_read_strv(reply, ret);
-}
-
-static int read_entry(sd_bus *bus, const char *unit, Entry *ret)
-{
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        const char *object;
-        int r = sd_bus_call_method(bus, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_MANAGER, "LoadUnit", NULL, &reply, "s",
-                                   unit);
-
-        if (r >= 0)
-                r = sd_bus_message_read_basic(reply, 'o', &object);
-        if (r >= 0)
-                r = sd_bus_get_property_string(bus, SYSTEMD_NAME, object, SYSTEMD_NAME ".Unit", "ActiveState", NULL,
-                                               &ret->state);
-        if (r >= 0)
-                r = sd_bus_get_property_string(bus, SYSTEMD_NAME, object, SYSTEMD_NAME ".Service", "StatusText", NULL,
-                                               &ret->text);
-        return r < 0 ? r : read_arguments(bus, object, &ret->arguments);
-}
-
-static const char *image_of(const Entry *entry)
-{
-        char **last = entry->arguments;
+        char **last = state->arguments;
 
         while (last && *last && last[1])
                 last++;
         return last ? strempty(*last) : "";
 }
 
-static void write_entry(Json *json, const Entry *entry, const char *unit)
+static void write_state(Json *json, const UnitState *state, const char *unit)
 {
         json_open(json, NULL, '{');
-        json_string(json, "image", image_of(entry));
+        json_string(json, "image", image_of(state));
         json_string(json, "unit", unit);
         json_open(json, "options", '[');
-        for (char **s = entry->arguments; s && *s && s[1] && !streq(*s, "--"); s++)
+        for (char **s = state->arguments; s && *s && s[1] && !streq(*s, "--"); s++)
                 if (strncmp(*s, "-", 1) == 0)
                         json_string(json, NULL, *s);
         json_close(json, ']');
-        json_string(json, "state", entry->state);
-        json_string(json, "status", strempty(entry->text));
+        json_string(json, "state", state->active);
+        json_string(json, "status", strempty(state->text));
         json_close(json, '}');
 }
 
-static void print_entry(const Entry *entry)
+static void print_state(const UnitState *state)
 {
-        _cleanup_free_ char *image = text_escape(image_of(entry), strlen(image_of(entry)));
-        _cleanup_free_ char *text = text_escape(strempty(entry->text), strlen(strempty(entry->text)));
+        _cleanup_free_ char *image = text_escape(image_of(state), strlen(image_of(state)));
+        _cleanup_free_ char *text = text_escape(strempty(state->text), strlen(strempty(state->text)));
 
-        printf("%s: %s%s%s\n", strempty(image), entry->state, isempty(text) ? "" : ", ", strempty(text));
+        printf("%s: %s%s%s\n", strempty(image), state->active, isempty(text) ? "" : ", ", strempty(text));
 }
 
-static int is_automount(const struct dirent *entry)
-{
-        size_t n = strlen(entry->d_name);
-
-        return n > strlen(AUTOMOUNT_PREFIX AUTOMOUNT_SUFFIX) &&
-               strncmp(entry->d_name, AUTOMOUNT_PREFIX, strlen(AUTOMOUNT_PREFIX)) == 0 &&
-               streq(entry->d_name + n - strlen(AUTOMOUNT_SUFFIX), AUTOMOUNT_SUFFIX);
-}
-
-/* The names of the units that are enabled, sorted; none if there is no such folder. */
 static int find_units(char ***ret)
 {
-        _cleanup_free_ char *folder = unit_folder(), *wants = folder ? text_printf("%s/" WANTS, folder) : NULL;
-        struct dirent **entries = NULL;
-        int n = wants ? scandir(wants, &entries, is_automount, alphasort) : -1;
-        char **units = calloc((size_t)MAX(n, 0) + 1, sizeof(char *));
-
-        for (int i = 0; i < n; i++) {
-                if (units)
-                        units[i] = strdup(entries[i]->d_name);
-                free(entries[i]);
-        }
-        free(entries);
-        *ret = units;
-        return units ? STATUS_OK : error_print(STATUS_FAILED, NULL, "%s", strerror(ENOMEM));
+        *ret = automount_find_enabled();
+        return *ret ? STATUS_OK : error_print(STATUS_FAILED, NULL, "%s", strerror(ENOMEM));
 }
 
-static int list(const Settings *settings, sd_bus *bus)
+static int list_unit(const Settings *settings, const char *unit, ServiceManager *manager, Json *json)
 {
+        _cleanup_unit_state_ UnitState state = { 0 };
+        int r = service_manager_look(manager, unit, &state);
+
+        if (r < 0)
+                return error_print(STATUS_FAILED, unit, "%s", strerror(-r));
+        if (settings->targets)
+                puts(image_of(&state));
+        else if (settings->json)
+                write_state(json, &state, unit);
+        else
+                print_state(&state);
+        return STATUS_OK;
+}
+
+static int list(const Settings *settings, ServiceManager *manager)
+{
+        bool json_wanted = settings->json && !settings->targets;
         _cleanup_(strv_freep) char **units = NULL;
         Json json = { .f = stdout };
         int status = find_units(&units);
 
-        if (settings->json) {
+        if (json_wanted) {
                 json_open(&json, NULL, '{');
                 json_open(&json, "automounts", '[');
         }
-        for (char **unit = units; status == STATUS_OK && *unit; unit++) {
-                _cleanup_(entry_clear) Entry entry = { 0 };
-                int r = read_entry(bus, *unit, &entry);
+        for (char **unit = units; unit && *unit; unit++) {
+                int one = list_unit(settings, *unit, manager, &json);
 
-                if (r < 0)
-                        error_print(STATUS_OK, *unit, "%s", strerror(-r));
-                else if (settings->json)
-                        write_entry(&json, &entry, *unit);
-                else
-                        print_entry(&entry);
+                if (status == STATUS_OK)
+                        status = one;
         }
-        if (settings->json) {
+        if (json_wanted) {
                 json_close(&json, ']');
                 json_end(&json);
         }
@@ -368,15 +361,16 @@ static int show_status(const Settings *settings)
 
 /* ---- The verb ---- */
 
-static int for_each(const Settings *settings, int (*act)(const Settings *settings, const char *name, sd_bus *bus))
+static int for_each(const Settings *settings,
+                    int (*act)(const Settings *settings, const char *name, ServiceManager *manager))
 {
-        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
-        int first = open_manager(&bus);
+        _cleanup_service_manager_ ServiceManager manager = { 0 };
+        int first = service_manager_open(&manager);
 
         if (first != STATUS_OK)
                 return first;
         for (size_t i = 1; i < settings->n_operands; i++) {
-                int status = act(settings, settings->operands[i], bus);
+                int status = act(settings, settings->operands[i], &manager);
 
                 if (first == STATUS_OK)
                         first = status;
@@ -386,10 +380,10 @@ static int for_each(const Settings *settings, int (*act)(const Settings *setting
 
 static int list_all(const Settings *settings)
 {
-        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
-        int status = open_manager(&bus);
+        _cleanup_service_manager_ ServiceManager manager = { 0 };
+        int status = service_manager_open(&manager);
 
-        return status == STATUS_OK ? list(settings, bus) : status;
+        return status == STATUS_OK ? list(settings, &manager) : status;
 }
 
 static int enable_all(const Settings *settings)
@@ -410,7 +404,7 @@ static int run(const Settings *settings)
 static const struct {
         const char *name;
         size_t min_images, max_images;
-        bool takes_options, takes_json;
+        bool takes_options, is_list;
         int (*act)(const Settings *settings);
 } actions[] = {
         { "enable", 1, SIZE_MAX - 1, true, false, enable_all },
@@ -435,10 +429,10 @@ int verb_automount(const Settings *settings)
         if (n_images > actions[i].max_images)
                 return error_print(STATUS_USAGE, settings->operands[actions[i].max_images + 1],
                                    _("one too many; see 'loopmount %s --help'"), "automount");
-        if (settings->json && !actions[i].takes_json)
-                return error_print(STATUS_USAGE, name, _("--%s means nothing here; see 'loopmount %s --help'"), "json",
-                                   "automount");
-        if (settings->n_given > (settings->json ? 1 : 0) && !actions[i].takes_options)
+        if ((settings->json || settings->targets) && !actions[i].is_list)
+                return error_print(STATUS_USAGE, name, _("--%s means nothing here; see 'loopmount %s --help'"),
+                                   settings->json ? "json" : "targets", "automount");
+        if (settings->n_given > (size_t)settings->json + settings->targets && !actions[i].takes_options)
                 return error_print(STATUS_USAGE, name, _("it takes no options; see 'loopmount %s --help'"),
                                    "automount");
         return actions[i].act(settings);

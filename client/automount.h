@@ -26,5 +26,14 @@ bool automount_unit_name(const char *path, char name[static AUTOMOUNT_UNIT_SIZE]
  */
 char *automount_unit_settings(const char *program, char *const *options, size_t n_options, const char *path);
 
+/* The drop-in file of the unit with this text, in place of one that there is; NULL: none. -errno. */
+int automount_drop_in_write(const char *unit, const char *text);
+/* *@ret stays NULL if there is none. */
+int automount_drop_in_read(const char *unit, char **ret);
+
+bool automount_is_enabled(const char *unit);
+/* The names of the units that are, sorted, in an array that ends with NULL; NULL when out of memory. */
+char **automount_find_enabled(void);
+
 /* Attaches the image whenever that is possible, until the service manager ends it. Gives an exit code. */
 int automount_run(const Settings *settings, const char *path);

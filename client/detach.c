@@ -130,7 +130,7 @@ int verb_detach(const Settings *settings)
 
         if (!settings->notify)
                 return detach(settings);
-        errors_keep();
+        errors_keep(true);
         status = detach(settings);
         if (status != STATUS_OK)
                 tell_desktop();

@@ -63,12 +63,13 @@ int error_status(const char *name)
         return STATUS_FAILED;
 }
 
-static bool keeps;
+static bool keeps, keeps_subjects;
 static char *kept;
 
-void errors_keep(void)
+void errors_keep(bool with_subjects)
 {
         keeps = true;
+        keeps_subjects = with_subjects;
         free(kept);
         kept = NULL;
 }
@@ -103,7 +104,7 @@ int error_print(int status, const char *subject, const char *format, ...)
         fprintf(stderr, "%s: %s%s%s\n", program_invocation_short_name, strempty(shown), shown ? ": " : "",
                 sentence ? sentence : strerror(ENOMEM));
         if (keeps)
-                keep(shown, sentence ? sentence : strerror(ENOMEM));
+                keep(keeps_subjects ? shown : NULL, sentence ? sentence : strerror(ENOMEM));
         return status;
 }
 

@@ -31,9 +31,9 @@ int error_print(int status, const char *subject, const char *format, ...) _print
 
 /*
  * From now on sentences are kept besides, for errors_kept(): without the
- * program's name and of a subject that is a path only its end. Forgets those before.
+ * program's name; @with_subjects, and then of a path only its end. Forgets those before.
  */
-void errors_keep(void);
+void errors_keep(bool with_subjects);
 /* All that was printed since, one a line; "" if nothing. */
 const char *errors_kept(void);
 

@@ -269,7 +269,7 @@ static int eject(Opening *opening)
         _cleanup_free_ char *summary = NULL;
         uint32_t id = opening->notification;
 
-        errors_keep();
+        errors_keep(true);
         opening->status = detach_image(&opening->connection, opening->path, opening->name, false);
         notification_close(opening->session, id);
         if (opening->status == STATUS_OK)
@@ -411,7 +411,7 @@ int verb_open(const Settings *settings)
         const char *last = strrchr(opening.name, '/');
         int status;
 
-        errors_keep();
+        errors_keep(true);
         last = last && last[1] ? last + 1 : opening.name;
         opening.title = text_escape(last, strlen(last));
         status = opening.title ? start(&opening) : error_print(STATUS_FAILED, opening.name, "%s", strerror(ENOMEM));

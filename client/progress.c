@@ -51,9 +51,14 @@ static void print(const char *doing, uint64_t seconds)
                 write_line(line);
 }
 
+uint64_t progress_passed_usec(const Progress *progress)
+{
+        return now_usec() - progress->begin_usec;
+}
+
 uint64_t progress_show(Progress *progress)
 {
-        uint64_t passed = now_usec() - progress->begin_usec, seconds = passed / USEC_PER_SEC;
+        uint64_t passed = progress_passed_usec(progress), seconds = passed / USEC_PER_SEC;
 
         if (!progress->doing)
                 return UINT64_MAX;

@@ -13,6 +13,9 @@ typedef struct Progress {
 /* Begins to count; @doing has to live as long. Nothing is shown for a second, or where there is no terminal. */
 Progress progress_begin(const char *doing);
 
+/* How long it has been. */
+uint64_t progress_passed_usec(const Progress *progress);
+
 /* Shows how many seconds it has been. Gives the time until this has to be called again; UINT64_MAX: never. */
 uint64_t progress_show(Progress *progress);
 
