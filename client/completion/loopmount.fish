@@ -17,6 +17,16 @@ function __loopmount_options
     end
 end
 
+# The images of automounts; where they are in this folder, and that is how they are named, by the end of their paths.
+function __loopmount_enabled
+    set -l images (loopmount automount list --targets 2>/dev/null)
+    if string match --quiet --regex '^[^/]' -- (commandline --current-token)
+        string replace --regex -- '^'(string escape --style=regex -- $PWD/) '' $images
+    else
+        printf '%s\n' $images
+    end
+end
+
 # What the help calls a value, or an operand.
 function __loopmount_values
     switch $argv[1]
@@ -27,6 +37,8 @@ function __loopmount_values
             __fish_complete_path (commandline --current-token)
         case 'IMAGE*'
             __fish_complete_path (commandline --current-token)
+        case ENABLED
+            __loopmount_enabled
         case VERB
             __loopmount_verbs
         case BYTES
@@ -44,6 +56,7 @@ function __loopmount_complete
     set -l current (commandline --current-token --cut-at-cursor)
     set -l help (loopmount help 2>/dev/null)
     set -l verb
+    set -l action
     set -l wants
     set -l n_operands -1
     for word in $words[2..]
@@ -59,6 +72,7 @@ function __loopmount_complete
         else if not string match --quiet -- '-*' $word
             test -n "$verb"; or set verb $word
             set n_operands (math $n_operands + 1)
+            test $n_operands -ne 1; or set action $word
         end
     end
 
@@ -76,6 +90,12 @@ function __loopmount_complete
         # "Usage: loopmount VERB [OPTION...] OPERAND..."
         set -l operands (loopmount help $verb 2>/dev/null | string match --regex --groups-only ' \[OPTION\.\.\.\] (.*)$' | string split ' ')
         set -l i (math min $n_operands + 1, (count $operands))
+        switch $verb-$action
+            case automount-disable automount-status
+                set operands[$i] ENABLED
+            case automount-list
+                return
+        end
         test $i -gt 0; and __loopmount_values (string trim --chars '[]' -- $operands[$i])
     end
 end
