@@ -85,15 +85,6 @@ static void start(Process *process, const char *file, const char *option)
         g_child_watch_add(process->pid, on_gone, process);
 }
 
-static int stop(Process *process)
-{
-        g_assert_false(process->gone);
-        kill(process->pid, SIGTERM);
-        test_wait_flag(&process->gone, "the process to end");
-        safe_close(process->channel);
-        return process->status;
-}
-
 static bool says(gpointer userdata)
 {
         Process *process = userdata;
@@ -101,8 +92,9 @@ static bool says(gpointer userdata)
 
         for (ssize_t n; (n = recv(process->channel, text, sizeof(text) - 1, 0)) > 0;) {
                 text[n] = 0;
-                if (g_str_has_prefix(text, "STATUS="))
-                        g_strlcpy(process->said, text + strlen("STATUS="), sizeof(process->said));
+                const char *status = strstr(text, "STATUS=");
+                if (status)
+                        g_strlcpy(process->said, status + strlen("STATUS="), sizeof(process->said));
         }
         return g_str_has_prefix(process->said, process->wanted);
 }
@@ -111,6 +103,23 @@ static void wait_until_it_says(Process *process, const char *wanted)
 {
         process->wanted = wanted;
         test_wait_quiet(says, process, wanted);
+}
+
+/* Its last words are in "said". */
+static int end(Process *process)
+{
+        test_wait_flag(&process->gone, "the process to end");
+        process->wanted = "";
+        (void)says(process);
+        safe_close(process->channel);
+        return process->status;
+}
+
+static int stop(Process *process)
+{
+        g_assert_false(process->gone);
+        kill(process->pid, SIGTERM);
+        return end(process);
 }
 
 static bool is_attached(gpointer bus)
@@ -200,6 +209,7 @@ static void test_busy_at_stop(TestGround *g, gconstpointer userdata)
         g_autofree char *mount_point = test_mount_point_of(g->ann, images[0], 0);
         int fd = test_open_as(TEST_ANN, mount_point, O_RDONLY | O_DIRECTORY);
         g_assert_cmpint(WEXITSTATUS(stop(&process)), ==, 4);
+        g_assert_nonnull(strstr(process.said, "it is in use by "));
         g_assert_true(is_attached(g->ann));
         safe_close(fd);
 
@@ -378,8 +388,8 @@ static void test_no_image(TestGround *g, gconstpointer userdata)
 
         (void)g, (void)userdata;
         start(&process, file, "--type=ext4");
-        test_wait_flag(&process.gone, "the process to fail");
-        g_assert_cmpint(WEXITSTATUS(process.status), ==, 6);
+        g_assert_cmpint(WEXITSTATUS(end(&process)), ==, 6);
+        g_assert_true(g_str_has_prefix(process.said, "It cannot be mounted: "));
         unlink(file);
 }
 
