@@ -65,6 +65,24 @@ static char *explain(const UnitState *state, int *ret_status)
         return text_printf(_("its unit has failed: %s"), state->result);
 }
 
+/* What is in use stays. */
+static int stop(const char *name, const char *unit, ServiceManager *manager)
+{
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *doing = text_printf(_("Detaching %s"), name), *why = NULL;
+        _cleanup_unit_state_ UnitState state = { 0 };
+        int r = service_manager_stop(manager, unit, doing, &error, &state), status;
+
+        if (r < 0)
+                return complain(&error, r, name, unit);
+        if (streq(state.active, "inactive"))
+                return STATUS_OK;
+        if (unit_state_is_running(&state))
+                return error_print(STATUS_FAILED, name, _("somebody has started its unit again; it stays enabled"));
+        why = explain(&state, &status);
+        return error_print(status, name, _("%s; it stays enabled"), strempty(why));
+}
+
 /* ---- enable ---- */
 
 /* An image to be enabled, and what there was before. */
@@ -73,8 +91,7 @@ typedef struct Change {
         char *path;
         char *doing;
         char unit[AUTOMOUNT_UNIT_SIZE];
-        bool name_is_path; /* of the unit */
-        char *drop_in;
+        char *old_drop_in, *drop_in; /* NULL: none */
         bool was_enabled, was_running;
 } Change;
 
@@ -82,10 +99,22 @@ static void change_clear(Change *change)
 {
         free(change->path);
         free(change->doing);
+        free(change->old_drop_in);
         free(change->drop_in);
 }
 
-static int look_before(Change *change, const char *name, ServiceManager *manager)
+/* There is one only where the name of the unit does not say it all. */
+static int plan_drop_in(Change *change, const Settings *settings)
+{
+        bool name_is_path = automount_unit_name(change->path, change->unit);
+
+        if (settings->n_given == 0 && name_is_path)
+                return 0;
+        change->drop_in = automount_unit_settings(PROGRAM, settings->given, settings->n_given, change->path);
+        return change->drop_in ? 0 : -ENOMEM;
+}
+
+static int look_before(Change *change, const Settings *settings, const char *name, ServiceManager *manager)
 {
         _cleanup_unit_state_ UnitState state = { 0 };
         int r, status = find_path(name, &change->path);
@@ -93,31 +122,15 @@ static int look_before(Change *change, const char *name, ServiceManager *manager
         if (status != STATUS_OK)
                 return status;
         change->name = name;
-        change->name_is_path = automount_unit_name(change->path, change->unit);
-        change->was_enabled = automount_is_enabled(change->unit);
         change->doing = text_printf(_("Attaching %s"), name);
-        r = automount_drop_in_read(change->unit, &change->drop_in);
+        r = plan_drop_in(change, settings);
+        if (r >= 0)
+                r = automount_drop_in_read(change->unit, &change->old_drop_in);
         if (r >= 0)
                 r = service_manager_look(manager, change->unit, &state);
+        change->was_enabled = automount_is_enabled(change->unit);
         change->was_running = unit_state_is_running(&state);
         return r < 0 ? complain(NULL, r, name, change->unit) : STATUS_OK;
-}
-
-/* Only where the name of the unit does not say it all. */
-static int configure(const Settings *settings, const Change *change)
-{
-        _cleanup_free_ char *text = NULL;
-        int r;
-
-        if (settings->n_given > 0 || !change->name_is_path) {
-                text = automount_unit_settings(PROGRAM, settings->given, settings->n_given, change->path);
-                if (!text)
-                        return error_print(STATUS_FAILED, change->name, "%s", strerror(ENOMEM));
-        }
-        r = automount_drop_in_write(change->unit, text);
-        return r < 0 ? error_print(STATUS_FAILED, change->name, _("the options cannot be written down: %s"),
-                                   strerror(-r))
-                     : STATUS_OK;
 }
 
 /* What the first try gave is what the user wants to know: where it is, what it waits for, or that it is no image. */
@@ -136,14 +149,15 @@ static int tell_first_try(const Change *change, const UnitState *state)
                            strempty(why));
 }
 
-static int make_change(const Settings *settings, const Change *change, ServiceManager *manager)
+static int make_change(const Change *change, ServiceManager *manager)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_unit_state_ UnitState state = { 0 };
-        int r, status = configure(settings, change);
+        int r = automount_drop_in_write(change->unit, change->drop_in);
 
-        if (status != STATUS_OK)
-                return status;
+        if (r < 0)
+                return error_print(STATUS_FAILED, change->name, _("the options cannot be written down: %s"),
+                                   strerror(-r));
         r = service_manager_call(manager, &error, "EnableUnitFiles", "asbb", 1, change->unit, 0, 1);
         if (r >= 0)
                 r = service_manager_call(manager, &error, "Reload", "");
@@ -157,7 +171,7 @@ static void take_back(const Change *change, ServiceManager *manager)
 {
         _cleanup_unit_state_ UnitState state = { 0 };
 
-        (void)automount_drop_in_write(change->unit, change->drop_in);
+        (void)automount_drop_in_write(change->unit, change->old_drop_in);
         if (!change->was_enabled)
                 (void)service_manager_call(manager, NULL, "DisableUnitFiles", "asb", 1, change->unit, 0);
         (void)service_manager_call(manager, NULL, "Reload", "");
@@ -173,34 +187,21 @@ static void take_back(const Change *change, ServiceManager *manager)
 static int enable(const Settings *settings, const char *name, ServiceManager *manager)
 {
         _cleanup_(change_clear) Change change = { 0 };
-        int status = look_before(&change, name, manager);
+        int status = look_before(&change, settings, name, manager);
 
         if (status != STATUS_OK)
                 return status;
-        status = make_change(settings, &change, manager);
+        /* With other options it would be another image, and the one that is in use nobody's. */
+        if (change.was_enabled && change.was_running && !streq(strempty(change.drop_in), strempty(change.old_drop_in)))
+                status = stop(name, change.unit, manager);
+        if (status == STATUS_OK)
+                status = make_change(&change, manager);
         if (status != STATUS_OK)
                 take_back(&change, manager);
         return status;
 }
 
 /* ---- disable ---- */
-
-static int stop(const char *name, const char *unit, ServiceManager *manager)
-{
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *doing = text_printf(_("Detaching %s"), name), *why = NULL;
-        _cleanup_unit_state_ UnitState state = { 0 };
-        int r = service_manager_stop(manager, unit, doing, &error, &state), status;
-
-        if (r < 0)
-                return complain(&error, r, name, unit);
-        if (streq(state.active, "inactive"))
-                return STATUS_OK;
-        if (unit_state_is_running(&state))
-                return error_print(STATUS_FAILED, name, _("somebody has started its unit again; it stays enabled"));
-        why = explain(&state, &status);
-        return error_print(status, name, _("%s; it stays enabled"), strempty(why));
-}
 
 static int forget(const char *name, const char *unit, ServiceManager *manager)
 {
