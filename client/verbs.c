@@ -47,9 +47,9 @@ const Verb verbs[] = {
         { VERB_AUTOMOUNT, "automount", "enable|disable|list|status [IMAGE...]",
           N_("attach images at login, by your own service manager"),
           N_("enable attaches the images from now on whenever you are in front of the\n"
-             "screen, with these options, and as soon as their files are there; disable ends\n"
-             "that. They are detached at logout. list shows them, status what\n"
-             "'systemctl --user status' says.\n"),
+             "screen, with these options, and as soon as their files are there; they are\n"
+             "detached at logout. disable detaches them and ends that; what is in use stays\n"
+             "enabled. list shows them, status what 'systemctl --user status' says.\n"),
           1, ANY_NUMBER, verb_automount },
         { VERB_HELP, "help", "[VERB]", N_("show this, or the help of a verb"), NULL, 0, 1, verb_help },
         { 0 },
