@@ -51,8 +51,7 @@ static int find_path(const char *name, char **ret)
         return STATUS_OK;
 }
 
-/* Why it does not run: its process ends with our exit codes, and its last words are a sentence. NULL when out of
- * memory. */
+/* Why it does not run: its process ends with our exit codes, its last words are a sentence. NULL: out of memory. */
 static char *explain(const UnitState *state, int *ret_status)
 {
         bool ours = state->status > STATUS_OK && state->status <= STATUS_UNREACHABLE && !isempty(state->text);
@@ -206,14 +205,23 @@ static int enable(const Settings *settings, const char *name, ServiceManager *ma
 static int forget(const char *name, const char *unit, ServiceManager *manager)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        int r = service_manager_call(manager, &error, "DisableUnitFiles", "asb", 1, unit, 0);
+        int r;
 
-        if (r < 0)
-                return complain(&error, r, name, unit);
         (void)automount_drop_in_write(unit, NULL);
         /* One that has failed before would be shown for ever. */
         (void)service_manager_call(manager, NULL, "ResetFailedUnit", "s", unit);
         r = service_manager_call(manager, &error, "Reload", "");
+        return r < 0 ? complain(&error, r, name, unit) : STATUS_OK;
+}
+
+static int stop_and_disable(const char *name, const char *unit, bool is_running, ServiceManager *manager)
+{
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r, status = is_running ? stop(name, unit, manager) : STATUS_OK;
+
+        if (status != STATUS_OK)
+                return status;
+        r = service_manager_call(manager, &error, "DisableUnitFiles", "asb", 1, unit, 0);
         return r < 0 ? complain(&error, r, name, unit) : STATUS_OK;
 }
 
@@ -224,6 +232,7 @@ static int disable(const Settings *settings, const char *name, ServiceManager *m
         _cleanup_free_ char *path = NULL;
         char unit[AUTOMOUNT_UNIT_SIZE];
         int r, status = find_path(name, &path);
+        bool was_running;
 
         (void)settings;
         if (status != STATUS_OK)
@@ -234,11 +243,11 @@ static int disable(const Settings *settings, const char *name, ServiceManager *m
         r = service_manager_look(manager, unit, &before);
         if (r < 0)
                 return complain(NULL, r, name, unit);
-        if (unit_state_is_running(&before))
-                status = stop(name, unit, manager);
+        was_running = unit_state_is_running(&before);
+        status = stop_and_disable(name, unit, was_running, manager);
         if (status == STATUS_OK)
-                status = forget(name, unit, manager);
-        if (status != STATUS_OK && unit_state_is_running(&before))
+                return forget(name, unit, manager);
+        if (was_running)
                 (void)service_manager_start(manager, unit, NULL, NULL, &after);
         return status;
 }
