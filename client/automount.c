@@ -28,13 +28,14 @@ static void strv_freep(char ***strv)
 }
 
 /* What is @name to the user is @unit to the service manager. */
-static int complain(sd_bus_error *error, int r, const char *name, const char *unit)
+static int complain(const sd_bus_error *error, int r, const char *name, const char *unit)
 {
-        if (sd_bus_error_is_set(error))
-                return error_print(STATUS_FAILED, name, _("your service manager says: %s"), error->message);
-        if (r == -ETIMEDOUT)
+        bool said = error && sd_bus_error_is_set(error);
+
+        if (r == -ETIMEDOUT && !said)
                 return error_print(STATUS_FAILED, name, _("it takes too long; see 'systemctl --user status %s'"), unit);
-        return error_print(STATUS_FAILED, name, _("your service manager says: %s"), strerror(-r));
+        return error_print(STATUS_FAILED, name, _("your service manager says: %s"),
+                           said ? error->message : strerror(-r));
 }
 
 /* A file that is not there may come later; then the path has to be clear without it. */
