@@ -4,9 +4,10 @@
  *
  *   cycles IMAGE TYPE ro|rw PARTITIONS ROUNDS WAY...
  *
- * Each round goes every way once, so that a noisy machine is noisy for all of them; and each begins when
- * udevd has done its work for the one before, for which that one has not waited. The first round only warms
- * up. Prints a line of "WAY<tab>ATTACH<tab>DETACH" for each cycle, in nanoseconds.
+ * Each round goes every way once, so that a noisy machine is noisy for all of them, and every second one in the
+ * opposite order, so that none always follows the same other; and each begins when udevd has done its work for the
+ * one before, for which that one has not waited. The first round only warms up. Prints a line of
+ * "WAY<tab>ATTACH<tab>DETACH" for each cycle, in nanoseconds.
  */
 #include <inttypes.h>
 
@@ -58,6 +59,6 @@ int main(int argc, char *argv[])
         rounds = atoi(argv[5]);
         for (int round = -1; round < rounds; round++)
                 for (int i = 6; i < argc; i++)
-                        cycle(way_find(argv[i]), &task, round >= 0);
+                        cycle(way_find(argv[round % 2 ? i : argc + 5 - i]), &task, round >= 0);
         return EXIT_SUCCESS;
 }

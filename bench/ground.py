@@ -8,6 +8,9 @@ import signal
 import subprocess
 import time
 
+import nodes
+from report import Goals
+
 LOOPMOUNT = "org.loopmount1"
 UDISKS = "org.freedesktop.UDisks2"
 NULL = "org.loopmount1.bench.Null"
@@ -34,6 +37,7 @@ class Ground:
     def __init__(self, build, output, effort, udisks_actions):
         # Where an image is that is read and written much; all others are in memory.
         self.disk = output
+        self.goals = Goals()
         # What the picture shows: see there.
         self.bars, self.lines = {}, {}
         self.build = build
@@ -121,6 +125,15 @@ class Ground:
         subprocess.run(["busctl", "--quiet", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus",
                         "ReloadConfig"], check=True)
 
+    @contextlib.contextmanager
+    def idle_timeout(self, seconds):
+        drop_in = pathlib.Path("/run/loopmount.conf.d/idle.conf")
+        drop_in.write_text(f"[Limits]\nIdleTimeoutSec={seconds}s\n")
+        try:
+            yield
+        finally:
+            drop_in.unlink()
+
     def loopmountd(self):
         return self.service(LOOPMOUNT, self.daemon)
 
@@ -154,6 +167,12 @@ class Ground:
             if not (folder / f"{i}.img").exists():
                 (folder / f"{i}.img").write_bytes(content)
         return folder
+
+    def detach_crowd(self):
+        """The kernel's devices with it: there are more than others should have to look at."""
+        numbers = nodes.numbers(str(self.folder / "crowd"))
+        self.tool("crowd", "detach")
+        nodes.forget(numbers)
 
     def made(self, name, make):
         path = self.folder / name

@@ -87,3 +87,55 @@ def line_chart(title, lines, top):
         last = min(y + 4, last - 13)
         parts.append(text(x + 8, last, who))
     return parts, top + 285
+
+
+# ---- flames ----
+
+FLAME_ROW, FLAME_LEAST = 16, 0.002
+SHADES = ["#f4c27a", "#f0b06a", "#ec9e5c", "#f6cf8f"]
+
+
+def flames(title, stacks):
+    """@stacks: {(outermost function, ..., innermost one): how often}. Wide is what was often found; up is inwards."""
+    tree = merged(stacks)
+    boxes, depth = [], 0
+    for x, level, width, name in placed(tree, 0, 0):
+        if width >= FLAME_LEAST:
+            boxes.append((x, level, width, name))
+            depth = max(depth, level + 1)
+    height = 30 + depth * FLAME_ROW + 10
+    parts = [text(10, 20, title, size=14)]
+    for x, level, width, name in boxes:
+        parts.append(flame(10 + x * (WIDTH - 20), height - 10 - (level + 1) * FLAME_ROW, width, name))
+    head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+            f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">')
+    return "\n".join([head, f'<rect width="{WIDTH}" height="{height}" fill="white"/>', *parts, "</svg>", ""])
+
+
+def merged(stacks):
+    """A tree of {name: [share of all, {name: ...}]}."""
+    total, tree = sum(stacks.values()), {}
+    for stack, count in stacks.items():
+        branch = tree
+        for name in stack:
+            node = branch.setdefault(name, [0, {}])
+            node[0] += count / total
+            branch = node[1]
+    return tree
+
+
+def placed(tree, x, level):
+    for name, (width, inner) in sorted(tree.items()):
+        yield x, level, width, name
+        yield from placed(inner, x, level + 1)
+        x += width
+
+
+def flame(x, y, share, name):
+    """A browser shows the title where the name has no room."""
+    width = share * (WIDTH - 20)
+    letters = int(width / 6)
+    shown = name if len(name) <= letters else name[:letters - 1] + "…" if letters > 3 else ""
+    return (f'<g><title>{escape(name)}: {100 * share:.1f} %</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
+            f'height="{FLAME_ROW - 1}" fill="{SHADES[sum(map(ord, name)) % len(SHADES)]}"/>'
+            f'{text(x + 2, y + 11, shown, size=10) if shown else ""}</g>')

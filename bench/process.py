@@ -29,30 +29,13 @@ def children(pid):
         return []
 
 
-def with_descendants(pid):
-    return [pid] + [one for child in children(pid) for one in with_descendants(child)]
-
-
 def pss_kib(pid):
-    """Of all of them: a page that several share counts once."""
-    return sum(of_each(pid, "smaps_rollup", "Pss:").values())
+    return keyed(f"/proc/{pid}/smaps_rollup", "Pss:")
 
 
 def wake_ups(pid):
-    """How often each of them has gone to sleep of its own will: as often as it was woken."""
-    return of_each(pid, "status", "voluntary_ctxt_switches:")
-
-
-def of_each(pid, file, key):
-    """Of the process and its descendants, without those that end meanwhile."""
-    values = {}
-    for one in with_descendants(pid):
-        try:
-            values[one] = keyed(f"/proc/{one}/{file}", key)
-        except (OSError, KeyError):
-            if one == pid:
-                raise
-    return values
+    """How often it has gone to sleep of its own will: as often as it was woken."""
+    return keyed(f"/proc/{pid}/status", "voluntary_ctxt_switches:")
 
 
 def keyed(path, key):

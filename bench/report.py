@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Numbers for people: medians, verdicts, and tables that Markdown takes, too."""
+"""Numbers for people: medians, goals, and tables that Markdown takes, too."""
 
 import math
 import statistics
+
+# These columns are words; all others are numbers, to the right.
+WORDS = ["who", "what", "of", "goal", "wanted", "measured", "met", "to compare"]
 
 
 def median(values):
@@ -19,9 +22,29 @@ def percentile(values, share):
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def verdict(text, *conditions):
-    """A goal, and whether it is met: all of the conditions have to be."""
-    return f"{text}: {'met' if all(conditions) else 'NOT MET'}"
+class Goals:
+    """What is wanted and what was measured, in the order in which it was. @compare: what else tells of the same."""
+
+    def __init__(self):
+        self.rows = []
+
+    def at_most(self, what, measured, limit, unit, compare=""):
+        self.add(what, f"at most {limit:g} {unit}", f"{number(measured)} {unit}", measured <= limit, compare)
+
+    def at_least(self, what, measured, limit, unit, compare=""):
+        self.add(what, f"at least {limit:g} {unit}", f"{number(measured)} {unit}", measured >= limit, compare)
+
+    def none(self, what, measured, unit, compare=""):
+        self.add(what, f"no {unit}", f"{number(measured)} {unit}", measured == 0, compare)
+
+    def unknown(self, what, wanted, why):
+        self.rows.append([what, wanted, "", "unknown", why])
+
+    def add(self, what, wanted, measured, met, compare):
+        self.rows.append([what, wanted, measured, "yes" if met else "NO", compare])
+
+    def table(self):
+        return table("Goals: wanted, measured, met", ["goal", "wanted", "measured", "met", "to compare"], self.rows)
 
 
 def number(value):
@@ -36,11 +59,10 @@ def number(value):
 
 
 def table(title, columns, rows):
-    """A title and a table, with the first column to the left and the others to the right, but for the goals."""
+    """A title and a table, with words to the left and numbers to the right."""
     cells = [list(columns)] + [[number(cell) for cell in row] for row in rows]
-    cells = [row + [""] * (len(columns) - len(row)) for row in cells]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    left = [column in ("", "who", "goal", "what") for column in columns]
+    left = [column in WORDS for column in columns]
     lines = ["| " + " | ".join(cell.ljust(width) if to_left else cell.rjust(width)
                                for cell, width, to_left in zip(row, widths, left)) + " |" for row in cells]
     lines.insert(1, "|" + "|".join("-" * (width + 2) if to_left else "-" * (width + 1) + ":"

@@ -4,10 +4,12 @@
  *
  *   throughput WAY CLIENTS SECONDS FOLDER
  *
- * Client number N has a process, a connection and the image FOLDER/N.img (squashfs) of its own. Prints a line with
- * the nanoseconds of each cycle, and at last one of "failures<tab>FAILURES<tab>NANOSECONDS": how many failed, and how
- * long it took until all clients had finished what they were at.
+ * Client number N has a process, a connection and the image FOLDER/N.img (squashfs) of its own. All begin together,
+ * when each has done one cycle. Prints a line with the nanoseconds of each cycle, and at last one of
+ * "failures<tab>FAILURES<tab>NANOSECONDS": how many failed, and how long it took until all clients had finished what
+ * they were at.
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -23,18 +25,51 @@ typedef struct Client {
         uint64_t nsec[MAX_CYCLES];
 } Client;
 
-static void work(const Way *way, const char *folder, unsigned number, uint64_t until, Client *client)
+/* Two pipes: the last client to close its end of @ready is the last to be ready, and all wait until @go ends. */
+typedef struct Gate {
+        int ready[2], go[2];
+} Gate;
+
+static void wait_at_gate(const Gate *gate)
+{
+        char byte;
+
+        close(gate->go[1]);
+        close(gate->ready[1]);
+        (void)!read(gate->go[0], &byte, 1);
+}
+
+static void open_gate(const Gate *gate)
+{
+        char byte;
+
+        close(gate->ready[1]);
+        (void)!read(gate->ready[0], &byte, 1);
+        close(gate->go[1]);
+}
+
+static bool cycle(const Way *way, const Task *task, Client *client)
+{
+        bool done = way->attach(task) >= 0 && way->detach(task) >= 0;
+
+        client->n_failures += !done;
+        return done;
+}
+
+static void work(const Way *way, const char *folder, unsigned number, const Gate *gate, double seconds, Client *client)
 {
         char image[512];
         Task task = { .image = image, .type = "squashfs" };
+        uint64_t until;
 
         snprintf(image, sizeof(image), "%s/%u.img", folder, number);
+        cycle(way, &task, client);
+        wait_at_gate(gate);
+        until = way_now_nsec() + (uint64_t)(seconds * 1e9);
         while (way_now_nsec() < until && client->n_cycles < MAX_CYCLES) {
                 uint64_t began = way_now_nsec();
 
-                if (way->attach(&task) < 0 || way->detach(&task) < 0)
-                        client->n_failures++;
-                else
+                if (cycle(way, &task, client))
                         client->nsec[client->n_cycles++] = way_now_nsec() - began;
         }
 }
@@ -53,22 +88,27 @@ static void print(const Client *clients, unsigned n_clients, uint64_t nsec)
 
 static int measure(const Way *way, unsigned n_clients, double seconds, const char *folder)
 {
-        uint64_t began = way_now_nsec(), until = began + (uint64_t)(seconds * 1e9);
+        Gate gate;
+        uint64_t began;
         Client *clients =
                 mmap(NULL, n_clients * sizeof(*clients), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
         if (clients == MAP_FAILED)
                 return way_failed(-errno, "mmap");
+        if (pipe2(gate.ready, O_CLOEXEC) < 0 || pipe2(gate.go, O_CLOEXEC) < 0)
+                return way_failed(-errno, "pipe");
         for (unsigned i = 0; i < n_clients; i++) {
                 pid_t pid = fork();
 
                 if (pid < 0)
                         return way_failed(-errno, "fork");
                 if (pid == 0) {
-                        work(way, folder, i, until, &clients[i]);
+                        work(way, folder, i, &gate, seconds, &clients[i]);
                         _exit(EXIT_SUCCESS);
                 }
         }
+        open_gate(&gate);
+        began = way_now_nsec();
         while (wait(NULL) > 0)
                 ;
         print(clients, n_clients, way_now_nsec() - began);

@@ -79,6 +79,23 @@ static int settle_attach(const Task *task)
         return loopmount_attach(task, 0, true);
 }
 
+/* ---- polkit: the question that a user's attach costs, as loopmountd asks it ---------------- */
+
+static int polkit_ask(const Task *task)
+{
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        const char *user;
+        int r = sd_bus_get_unique_name(bench_bus(BENCH_USER), &user);
+
+        (void)task;
+        if (r >= 0)
+                r = sd_bus_call_method(bench_bus(0), "org.freedesktop.PolicyKit1",
+                                       "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority",
+                                       "CheckAuthorization", &error, NULL, "(sa{sv})sa{ss}us", "system-bus-name", 1,
+                                       "name", "s", user, "org.loopmount1.attach", 0, 0, "");
+        return bench_bus_failed(r, &error, "CheckAuthorization");
+}
+
 /* ---- the null daemon ----------------------------------------------------------------- */
 
 static int null_attach(const Task *task)
@@ -207,6 +224,7 @@ const Way ways_bus[] = {
         { "bus", bus_attach, bus_detach },
         { "bus, user", user_attach, user_detach },
         { "bus, settle", settle_attach, bus_detach },
+        { "polkit", polkit_ask, NULL },
         { "null", null_attach, null_detach },
         { "udisks", udisks_attach, udisks_detach },
         { "activate loopmountd", activate_loopmount, end_loopmount },

@@ -184,7 +184,7 @@ static int start_client(const Task *task)
 static int list_client(const Task *task)
 {
         (void)task;
-        return run(client(), "list");
+        return run(client(), "list", "--all-users");
 }
 
 static int list_losetup(const Task *task)

@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a daemon takes while nobody wants anything of it: memory, and wake-ups."""
 
-import collections
+import contextlib
 import ctypes
 import os
 import pathlib
 import subprocess
 import time
 
-from process import cpu, pss_kib, wake_ups
-from report import median, p95, table, verdict
+import nodes
+from process import children, cpu, pss_kib, wake_ups
+from report import median, p95, table
 from scenarios.cycles import sample
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-Woken = collections.namedtuple("Woken", "times usec")
+WAIT_MAX_SEC = 60
+IDLE_SEC = 1
 
 
 def measure(ground):
     yield first_replies(ground)
+    yield last_seconds(ground)
+    count = ground.rounds(12, 50, 1000)
     with ground.loopmountd() as daemon:
-        yield memory(ground, daemon)
-        yield wakening(ground, daemon)
+        yield memory(ground, daemon, count)
+        yield wakening(ground, daemon, count)
+        ground.detach_crowd()
 
 
 def first_replies(ground):
@@ -28,86 +33,128 @@ def first_replies(ground):
     ways = ["activate loopmountd", "activate udisksd"]
     with ground.activated():
         samples = sample(ground, "-", "-", "ro", ground.rounds(1, 5, 30), ways)
-    replies = {way: [attach for attach, _ in cycles] for way, cycles in samples.items()}
-    rows = [[way.removeprefix("activate "), median(replies[way]), p95(replies[way])] for way in ways]
-    rows[0].append(verdict("8 ms", median(replies[ways[0]]) <= 8))
-    return table("The first reply of a service that is not there yet (ms)", ["who", "median", "p95", "goal"], rows)
+    rows = [[way.removeprefix("activate "), median(found.attach), p95(found.attach)] for way, found in samples.items()]
+    ground.goals.at_most("first reply of a service that is not there yet", rows[0][1], 8, "ms")
+    return table("The first reply of a service that is not there yet (ms)", ["who", "median", "p95"], rows)
 
 
-def memory(ground, daemon):
+def last_seconds(ground):
+    """It goes when nobody has wanted anything for a while, here the shortest that there is."""
+    with ground.idle_timeout(IDLE_SEC), ground.loopmountd() as daemon:
+        began = time.monotonic()
+        wait_until(lambda: not pathlib.Path(f"/proc/{daemon}").exists(), "leaving when idle")
+        took = time.monotonic() - began
+    ground.goals.at_most(f"leaving when idle, IdleTimeoutSec={IDLE_SEC}s", took, 2 * IDLE_SEC, "s")
+    return table("Leaving when idle (s)", ["what", "gone after"], [[f"loopmountd, IdleTimeoutSec={IDLE_SEC}s", took]])
+
+
+def wait_until(condition, what):
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > WAIT_MAX_SEC:
+            raise RuntimeError(f"{what} takes more than {WAIT_MAX_SEC} s")
+        time.sleep(0.005)
+
+
+# ---- memory ----
+
+def memory(ground, daemon, count):
     """The first image makes the daemon load what it needs for any: it counts for the daemon."""
-    count = ground.rounds(12, 50, 500)
+    with ground.udisksd() as udisksd:
+        udisks = pss_kib(udisksd)
     folder = ground.crowd(count)
     idle = pss_kib(daemon)
     ground.tool("crowd", "attach", folder, 0, 10)
+    wait_for_workers(daemon)
     few = pss_kib(daemon)
     ground.tool("crowd", "attach", folder, 10, count)
+    wait_for_workers(daemon)
     each = (pss_kib(daemon) - few) / (count - 10)
-    ground.tool("crowd", "detach")
-    after = pss_kib(daemon)
-    with ground.udisksd() as udisksd:
-        udisks = pss_kib(udisksd)
-    rows = [["loopmountd, idle, just started", idle, verdict("2048 KiB", idle <= 2048)],
-            ["with 10 images", few, ""],
-            [f"for each further one up to {count}", each, verdict("2 KiB", each <= 2)],
-            ["when all of them are gone", after, ""],
-            ["udisksd, idle, just started", udisks, ""]]
-    return table("Memory: proportional set size, with children (KiB)", ["what", "KiB", "goal"], rows)
+    ground.goals.at_most("memory of the daemon, just started", idle, 2048, "KiB")
+    ground.goals.at_most(f"memory for each of {count} images", each, 2, "KiB")
+    return table("Memory: proportional set size (KiB)", ["what", "KiB"],
+                 [["loopmountd, just started", idle], ["with 10 images", few],
+                  [f"for each further one up to {count}", each], ["udisksd, just started", udisks]])
 
+
+def wait_for_workers(daemon):
+    """They stay for some seconds, in case there is more to do."""
+    wait_until(lambda: not children(daemon), "the end of the workers")
+
+
+# ---- wake-ups ----
 
 class Watch:
     """How often a process is woken, and for how long it runs, until udevd and it have been quiet again."""
 
     def __init__(self, ground, pid):
         self.ground, self.pid = ground, pid
-        self.woken = None
 
     def __enter__(self):
         self.settle()
+        wait_for_workers(self.pid)
         self.before = wake_ups(self.pid), sum(cpu(self.pid))
         return self
 
     def __exit__(self, *_):
         self.settle()
-        before, run = self.before
-        # Who has ended meanwhile is not counted.
-        times = sum(count - before.get(pid, 0) for pid, count in wake_ups(self.pid).items())
-        self.woken = Woken(times, 1000 * (sum(cpu(self.pid)) - run))
+        times, run = self.before
+        self.times = wake_ups(self.pid) - times
+        self.usec = 1000 * (sum(cpu(self.pid)) - run)
 
     def settle(self):
         self.ground.settle()
         time.sleep(0.2)
 
 
-def wakening(ground, daemon):
-    """With images attached: then there is something to watch."""
-    ground.tool("crowd", "attach", ground.crowd(20), 0, 20)
+def wakening(ground, daemon, count):
     seconds, events, batches = ground.rounds((1, 20, 1), (5, 500, 5), (60, 10000, 10))
-    rows = []
-    with Watch(ground, daemon) as watch:
+    idle, strangers, former, mounts = (Watch(ground, daemon) for _ in range(4))
+    never, once = max(nodes.numbers()) + 100, once_ours(ground)
+    with idle:
         time.sleep(seconds)
-    rows.append([f"{seconds} s of idle", watch.woken.times, watch.woken.usec, verdict("none", watch.woken.times == 0)])
-    with Watch(ground, daemon) as watch:
-        unrelated_events(ground, events)
-    rows.append([f"{events} uevents of somebody else's loop device", watch.woken.times, watch.woken.usec,
-                 verdict("none", watch.woken.times == 0)])
-    with Watch(ground, daemon) as watch:
+    with foreign_device(ground, never), strangers:
+        change(never, events)
+    with foreign_device(ground, once), former:
+        change(once, events)
+    with mounts:
         foreign_mounts(ground, batches)
-    rows.append([f"{batches} times 25 mounts and unmounts of others", watch.woken.times, watch.woken.usec,
-                 verdict("one of 30 us for each time", watch.woken.times <= batches,
-                         watch.woken.usec <= 30 * batches)])
-    ground.tool("crowd", "detach")
-    return table("Wake-ups of loopmountd, with 20 images", ["what", "wake-ups", "CPU us", "goal"], rows)
+    nodes.forget([never, once])
+    goals, among = ground.goals, f"with {count} attached"
+    goals.none(f"{seconds} s of idle, {among}", idle.times, "wake-ups")
+    goals.none(f"{events} uevents of others, {among}", strangers.times, "wake-ups")
+    goals.at_most(f"25 mounts and unmounts of others, {among}", mounts.times / batches, 1, "wake-ups")
+    goals.at_most(f"25 mounts and unmounts of others, {among}", mounts.usec / batches, 30, "us of CPU")
+    rows = [[f"{seconds} s of idle", idle], [f"{events} uevents of a device that never was loopmount's", strangers],
+            [f"{events} uevents of a device that once was loopmount's", former],
+            [f"{batches} times 25 mounts and unmounts of others", mounts]]
+    return table(f"Wake-ups of loopmountd, {among}", ["what", "wake-ups", "CPU us"],
+                 [[what, watch.times, watch.usec] for what, watch in rows])
 
 
-def unrelated_events(ground, count):
-    """Of a loop device that is somebody else's: udevd processes them as any other's."""
-    node = subprocess.run(["losetup", "--find", "--show", "--read-only", ground.squashfs()], check=True,
-                          stdout=subprocess.PIPE, text=True).stdout.rstrip("\n")
+def once_ours(ground):
+    """The number of a loop device that loopmount has had: udev's tags stay with a name for good."""
+    subprocess.run([ground.client, "attach", ground.squashfs()], check=True, stdout=subprocess.DEVNULL)
+    (number,) = nodes.numbers(str(ground.squashfs()))
+    subprocess.run([ground.client, "detach", ground.squashfs()], check=True, stdout=subprocess.DEVNULL)
+    return number
+
+
+@contextlib.contextmanager
+def foreign_device(ground, number):
+    node = f"/dev/loop{number}"
+    subprocess.run(["losetup", "--read-only", node, ground.squashfs()], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["losetup", "--detach", node], check=True)
+        ground.settle()
+
+
+def change(number, count):
+    """udevd processes these as any other's."""
     for _ in range(count):
-        pathlib.Path("/sys/block", pathlib.Path(node).name, "uevent").write_text("change")
-    ground.settle()
-    subprocess.run(["losetup", "--detach", node], check=True)
+        pathlib.Path(f"/sys/block/loop{number}/uevent").write_text("change")
 
 
 def foreign_mounts(ground, batches):
@@ -119,7 +166,7 @@ def foreign_mounts(ground, batches):
             called(LIBC.mount(b"none", os.fsencode(folder), b"tmpfs", 0, b"size=4k"))
         for folder in folders:
             called(LIBC.umount2(os.fsencode(folder), 0))
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def called(result):
