@@ -145,7 +145,7 @@ class Ground:
 
     def settle(self):
         """Until udevd has done what is left of the last measurement."""
-        subprocess.run(["udevadm", "settle"], check=True)
+        subprocess.run(["udevadm", "settle", "--timeout=600"], check=True)
 
     # ---- images ----
 
@@ -173,6 +173,14 @@ class Ground:
         numbers = nodes.numbers(str(self.folder / "crowd"))
         self.tool("crowd", "detach")
         nodes.forget(numbers)
+
+    def sweep_crowd(self):
+        """What udisksd has lost of it, when many wanted something at once."""
+        self.settle()
+        for number in nodes.numbers(str(self.folder / "crowd")):
+            node = f"/dev/loop{number}"
+            subprocess.run(["umount", "--quiet", "--all-targets", node], stderr=subprocess.DEVNULL)
+            subprocess.run(["losetup", "--detach", node], stderr=subprocess.DEVNULL)
 
     def made(self, name, make):
         path = self.folder / name

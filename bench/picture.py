@@ -91,7 +91,7 @@ def line_chart(title, lines, top):
 
 # ---- flames ----
 
-FLAME_ROW, FLAME_LEAST = 16, 0.002
+FLAME_ROW, FLAME_LEAST = 16, 0.003
 SHADES = ["#f4c27a", "#f0b06a", "#ec9e5c", "#f6cf8f"]
 
 
@@ -134,7 +134,7 @@ def placed(tree, x, level):
 def flame(x, y, share, name):
     """A browser shows the title where the name has no room."""
     width = share * (WIDTH - 20)
-    letters = int(width / 6)
+    letters = int(width / 6.5)
     shown = name if len(name) <= letters else name[:letters - 1] + "…" if letters > 3 else ""
     return (f'<g><title>{escape(name)}: {100 * share:.1f} %</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
             f'height="{FLAME_ROW - 1}" fill="{SHADES[sum(map(ord, name)) % len(SHADES)]}"/>'

@@ -23,9 +23,11 @@ def measure(ground):
     yield last_seconds(ground)
     count = ground.rounds(12, 50, 1000)
     with ground.loopmountd() as daemon:
-        yield memory(ground, daemon, count)
-        yield wakening(ground, daemon, count)
-        ground.detach_crowd()
+        try:
+            yield memory(ground, daemon, count)
+            yield wakening(ground, daemon, count)
+        finally:
+            ground.detach_crowd()
 
 
 def first_replies(ground):
@@ -114,9 +116,9 @@ def wakening(ground, daemon, count):
     with idle:
         time.sleep(seconds)
     with foreign_device(ground, never), strangers:
-        change(never, events)
+        change(ground, never, events)
     with foreign_device(ground, once), former:
-        change(once, events)
+        change(ground, once, events)
     with mounts:
         foreign_mounts(ground, batches)
     nodes.forget([never, once])
@@ -133,9 +135,10 @@ def wakening(ground, daemon, count):
 
 
 def once_ours(ground):
-    """The number of a loop device that loopmount has had: udev's tags stay with a name for good."""
+    """The number of a loop device that loopmount has had, and udev has tagged: its tags stay with the name for good."""
     subprocess.run([ground.client, "attach", ground.squashfs()], check=True, stdout=subprocess.DEVNULL)
     (number,) = nodes.numbers(str(ground.squashfs()))
+    ground.settle()
     subprocess.run([ground.client, "detach", ground.squashfs()], check=True, stdout=subprocess.DEVNULL)
     return number
 
@@ -151,10 +154,12 @@ def foreign_device(ground, number):
         ground.settle()
 
 
-def change(number, count):
-    """udevd processes these as any other's."""
-    for _ in range(count):
+def change(ground, number, count):
+    """udevd processes these as any other's. What many that wait for each other cost it is more than square."""
+    for i in range(count):
         pathlib.Path(f"/sys/block/loop{number}/uevent").write_text("change")
+        if i % 100 == 99:
+            ground.settle()
 
 
 def foreign_mounts(ground, batches):

@@ -2,6 +2,7 @@
 """Where loopmountd and its children have been computing, as a table and a flame graph."""
 
 import collections
+import shutil
 import subprocess
 
 from picture import flames
@@ -9,11 +10,17 @@ from report import table
 
 PROCESSES = {"loopmountd": "the daemon itself", "bind": "binding loop devices", "probe": "reading what is in an image",
              "mount": "mounting", "release": "unmounting, releasing devices", "idle": "workers without work"}
+# What every stack begins with says nothing.
+BEGINNING = {"_start", "__libc_start_main@@GLIBC_2.34", "__libc_start_call_main", "main", "manager_run", "sd_event_loop",
+             "sd_event_run"}
 
 
 def measure(ground):
+    if not shutil.which("perf"):
+        yield "There is no perf here, and so no profile.\n"
+        return
     stacks = recorded(ground)
-    (ground.disk / "flames.svg").write_text(flames(f"loopmountd, attach and detach: squashfs, ro", stacks))
+    (ground.disk / "flames.svg").write_text(flames("Where loopmountd and its children compute: cycles of squashfs, ro", stacks))
     shares = collections.Counter()
     for (process, *_), count in stacks.items():
         shares[PROCESSES.get(process, "others")] += count
@@ -43,6 +50,6 @@ def folded(sample):
     for frame in reversed(frames):
         _, symbol, place = frame.split(maxsplit=2)
         name = symbol if symbol != "[unknown]" else place.strip("()").rpartition("/")[2]
-        if name != stack[-1]:
+        if name != stack[-1] and name not in BEGINNING:
             stack.append(name)
     return tuple(stack)
