@@ -13,6 +13,7 @@ from report import Goals
 
 LOOPMOUNT = "org.loopmount1"
 UDISKS = "org.freedesktop.UDisks2"
+STOP_MAX_SEC = 60
 NULL = "org.loopmount1.bench.Null"
 
 # As an administrator would: more images than one user usually needs, and no leaving between two measurements.
@@ -81,11 +82,13 @@ class Ground:
         return int(pid), int(named) / 1e6, int(ready) / 1e6
 
     def stop(self, pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        # Somebody else's child now, so that there is nothing to wait for but this.
-        while pathlib.Path(f"/proc/{pid}").exists():
-            time.sleep(0.01)
+        """Somebody else's child now, so that there is nothing to wait for but its end in /proc."""
+        for number in signal.SIGTERM, signal.SIGKILL:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            began = time.monotonic()
+            while pathlib.Path(f"/proc/{pid}").exists() and time.monotonic() - began < STOP_MAX_SEC:
+                time.sleep(0.01)
 
     @contextlib.contextmanager
     def service(self, name, program):
@@ -174,10 +177,10 @@ class Ground:
         self.tool("crowd", "detach")
         nodes.forget(numbers)
 
-    def sweep_crowd(self):
-        """What udisksd has lost of it, when many wanted something at once."""
+    def sweep(self, path):
+        """Takes away what udisksd has lost sight of, with too many images or clients: its calls may fail then."""
         self.settle()
-        for number in nodes.numbers(str(self.folder / "crowd")):
+        for number in nodes.numbers(str(path)):
             node = f"/dev/loop{number}"
             subprocess.run(["umount", "--quiet", "--all-targets", node], stderr=subprocess.DEVNULL)
             subprocess.run(["losetup", "--detach", node], stderr=subprocess.DEVNULL)

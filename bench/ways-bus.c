@@ -11,7 +11,7 @@
 #include "bus.h"
 #include "way.h"
 
-#define END_MAX_NSEC UINT64_C(10000000000)
+#define WAIT_MAX_NSEC UINT64_C(60000000000)
 
 /* What was attached last, by whichever way. */
 static char object[256];
@@ -133,6 +133,23 @@ static int udisks_call(const char *interface, const char *method)
         return bench_bus_failed(r, &error, method);
 }
 
+/* The device is there before udisksd knows what is in it, which takes the longer the more there are. */
+static int udisks_mount(void)
+{
+        uint64_t began = way_now_nsec();
+
+        for (;;) {
+                _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+                int r = sd_bus_call_method(bench_bus(0), "org.freedesktop.UDisks2", object,
+                                           "org.freedesktop.UDisks2.Filesystem", "Mount", &error, NULL, "a{sv}", 0);
+
+                if (!sd_bus_error_has_names(&error, SD_BUS_ERROR_UNKNOWN_METHOD, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
+                    way_now_nsec() - began > WAIT_MAX_NSEC)
+                        return bench_bus_failed(r, &error, "Mount");
+                usleep(1000);
+        }
+}
+
 /* What cannot be mounted does not stay. */
 static int udisks_attach(const Task *task)
 {
@@ -150,7 +167,7 @@ static int udisks_attach(const Task *task)
                 return bench_bus_failed(r, &error, "LoopSetup");
         r = keep_object(reply);
         if (r >= 0)
-                r = udisks_call("org.freedesktop.UDisks2.Filesystem", "Mount");
+                r = udisks_mount();
         if (r < 0)
                 udisks_call("org.freedesktop.UDisks2.Loop", "Delete");
         return r;
@@ -189,7 +206,7 @@ static int end_service(const char *name)
                 r = sd_bus_get_name_creds(bench_bus(0), name, SD_BUS_CREDS_PID, &creds);
                 if (r >= 0 && sd_bus_creds_get_pid(creds, &pid) >= 0)
                         kill(pid, SIGTERM);
-                if (r >= 0 && way_now_nsec() - began > END_MAX_NSEC)
+                if (r >= 0 && way_now_nsec() - began > WAIT_MAX_NSEC)
                         r = -ETIMEDOUT;
         } while (r >= 0 && usleep(1000) >= 0);
         return r == -ENXIO ? 0 : way_failed(r, name);

@@ -55,7 +55,7 @@ def several(ground, clients, folder):
                 runs[way, n].more(ground, way, n, seconds, folder)
             with ground.udisksd():
                 runs["udisks", n].more(ground, "udisks", n, seconds, folder)
-            ground.sweep_crowd()
+            ground.sweep(folder)
     set_goals(ground.goals, clients, runs)
     return table(f"Several clients at once: {TYPE}, ro",
                  ["clients", "who", "cycles per s", "median ms", "p99 ms", "failures"],
