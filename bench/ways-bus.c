@@ -146,7 +146,7 @@ static int udisks_mount(void)
                 if (!sd_bus_error_has_names(&error, SD_BUS_ERROR_UNKNOWN_METHOD, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
                     way_now_nsec() - began > WAIT_MAX_NSEC)
                         return bench_bus_failed(r, &error, "Mount");
-                usleep(1000);
+                usleep(5000);
         }
 }
 
