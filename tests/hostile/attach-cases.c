@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * attach-cases CASES IMAGES WORK WORKERS [no-mount]: for each case: attaches it,
- * looks around in what is mounted, detaches it, and prints a line of fields
- * separated by tabs:
+ * attach-cases CASES IMAGES WORK WORKERS SECONDS [no-mount]: for each case: attaches
+ * it, looks around in what is mounted, detaches it, and prints a line of fields
+ * separated by tabs. SECONDS is the daemon's JobTimeoutSec=.
  *
  *   RESULT  attached; or the name of the error; or what should not be: late (no answer in time), left (something
  *           is still there), stuck (somebody who looks does not come back, or it cannot be detached)
  *   NAME    of the case
  *   BEGIN   and END: seconds since boot, as in the kernel's log
+ *   MODE    ro or rw
  *   MOUNTS  how many file systems were mounted
  *   TEXT    the error's message, or what was done to the image
  *
@@ -32,7 +33,10 @@
 
 #define SERVICE "org.loopmount1"
 #define ERRORS SERVICE ".Error."
-#define ANSWER_USEC (UINT64_C(180) * 1000000)
+/* Children that an attach waits for: who the user is, probe, bind, partitions, mount. One more takes it all back. */
+#define ATTACH_JOBS 5
+/* As many times longer may it take to release what was written to. */
+#define WRITE_BACK_FACTOR 10
 #define LOOK_SECONDS 20
 #define GONE_SECONDS 30
 #define MOUNTS_MAX 128
@@ -176,6 +180,12 @@ static void read_attached(sd_bus_message *reply, Attached *ret)
 }
 
 static bool mounting = true;
+static uint64_t job_usec;
+
+static uint64_t release_usec(bool writable)
+{
+        return writable ? job_usec * WRITE_BACK_FACTOR : job_usec;
+}
 
 static int attach(sd_bus *bus, const char *path, bool writable, Attached *ret, sd_bus_error *error)
 {
@@ -188,7 +198,7 @@ static int attach(sd_bus *bus, const char *path, bool writable, Attached *ret, s
               "call");
         check(sd_bus_message_append(call, "ha{sv}", fd, 2, "read-only", "b", !writable, "mount", "b", mounting),
               "call");
-        r = sd_bus_call(bus, call, ANSWER_USEC, error, &reply);
+        r = sd_bus_call(bus, call, ATTACH_JOBS * job_usec + release_usec(writable), error, &reply);
         (void)close(fd);
         if (r >= 0)
                 read_attached(reply, ret);
@@ -198,7 +208,7 @@ static int attach(sd_bus *bus, const char *path, bool writable, Attached *ret, s
 }
 
 /* Somebody may still be in it for a moment. */
-static bool detach(sd_bus *bus, const char *image)
+static bool detach(sd_bus *bus, const char *image, bool writable)
 {
         double end = now() + GONE_SECONDS;
 
@@ -209,7 +219,7 @@ static bool detach(sd_bus *bus, const char *image)
 
                 check(sd_bus_message_new_method_call(bus, &call, SERVICE, image, SERVICE ".Image", "Detach"), "call");
                 check(sd_bus_message_append(call, "a{sv}", 0), "call");
-                r = sd_bus_call(bus, call, ANSWER_USEC, &error, NULL);
+                r = sd_bus_call(bus, call, release_usec(writable), &error, NULL);
                 sd_bus_message_unref(call);
                 /* It went by itself. */
                 if (r < 0 && sd_bus_error_has_name(&error, SD_BUS_ERROR_UNKNOWN_OBJECT))
@@ -302,7 +312,7 @@ static const char *try_case(Worker *worker, const Case *item, const Copy *copy, 
                 errx(2, "%s: %s", item->name, strerror(-r));
         for (size_t i = 0; i < attached->n_mounts; i++)
                 looked &= look_with_deadline(attached->mounts[i], item->writable);
-        if (r >= 0 && (!detach(worker->bus, attached->image) || !looked))
+        if (r >= 0 && (!detach(worker->bus, attached->image, item->writable) || !looked))
                 return "stuck";
         if (!wait_gone(copy->path, attached))
                 return "left";
@@ -321,8 +331,8 @@ static void run_case(Worker *worker, const Case *item)
 
         copy_apply(copy, item);
         result = try_case(worker, item, copy, &attached, &error);
-        printf("%s\t%s\t%.3f\t%.3f\t%zu\t%s\n", result, item->name, begin, now(), attached.n_mounts,
-               error.message ? error.message : item->what);
+        printf("%s\t%s\t%.3f\t%.3f\t%s\t%zu\t%s\n", result, item->name, begin, now(), item->writable ? "rw" : "ro",
+               attached.n_mounts, error.message ? error.message : item->what);
         (void)fflush(stdout);
         if (!copy_restore(copy, item) || strcmp(result, "stuck") == 0 || strcmp(result, "left") == 0 ||
             strcmp(result, "late") == 0)
@@ -367,9 +377,10 @@ int main(int argc, char **argv)
         int status, failed = 0;
         pid_t pids[WORKERS_MAX];
 
-        if (n_workers == 0 || n_workers > WORKERS_MAX)
-                errx(2, "usage: attach-cases CASES IMAGES WORK WORKERS [no-mount]");
-        mounting = argc == 5;
+        job_usec = argc >= 6 ? strtoull(argv[5], NULL, 10) * 1000000 : 0;
+        if (n_workers == 0 || n_workers > WORKERS_MAX || job_usec == 0)
+                errx(2, "usage: attach-cases CASES IMAGES WORK WORKERS SECONDS [no-mount]");
+        mounting = argc == 6;
         for (unsigned i = 0; i < n_workers; i++) {
                 static Worker worker;
 
