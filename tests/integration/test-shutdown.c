@@ -4,6 +4,7 @@
  * here by one that listens and never answers; and loopmountd --detach-all. The
  * order of all that is tested with a real one (tests/e2e/shutdown).
  */
+#include "lib/fuse-file.h"
 #include "lib/ground.h"
 
 #include <fcntl.h>
@@ -278,19 +279,70 @@ static void test_who_uses_it_is_not_waited_for(Fixture *f, gconstpointer userdat
         unlink(file);
 }
 
-static void add(const char *path, void (*function)(Fixture *f, gconstpointer userdata))
+static pid_t start_reader(const char *mount_point)
 {
-        g_test_add(path, Fixture, NULL, set_up, function, tear_down);
+        g_autofree char *path = g_build_filename(mount_point, "hello", NULL);
+        pid_t pid = fork();
+
+        g_assert_cmpint(pid, >=, 0);
+        if (pid == 0) {
+                char byte;
+                int fd = open(path, O_RDONLY | O_CLOEXEC);
+                _exit(fd >= 0 && read(fd, &byte, 1) == 1 ? 0 : 1);
+        }
+        return pid;
+}
+
+static bool is_not_mounted(gpointer path)
+{
+        return !g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+/* Its image is kept for as long as its file's server is silent: neither the shutdown nor other images wait for that. */
+static void test_who_is_stuck_keeps_nothing_up(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *hung_file = test_image_ext4("hung.img", "HUNG", TEST_ANN);
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_BOB);
+        TestFuseFile *fuse = test_fuse_file_start("fuse", hung_file, TEST_ANN, true);
+        g_auto(GStrv) hung_points = NULL;
+        g_auto(GStrv) points = NULL;
+        Run run = { 0 };
+
+        (void)userdata;
+        g_free(test_attach_path(f->ground.ann, test_fuse_file_path(fuse), "{'direct-io': <'yes'>}", &hung_points));
+        g_free(test_attach_path(f->ground.bob, file, "{'read-only': <false>}", &points));
+        test_fuse_file_silence(fuse, 0);
+        pid_t reader = start_reader(hung_points[0]);
+        test_wait_quiet(test_fuse_file_has_stuck, fuse, "the reader to be stuck");
+        test_daemon_kill(f->ground.daemon);
+        start_detach_all(&run);
+        test_wait_quiet(is_not_mounted, points[0], "the other image to be detached");
+        end_detach_all(&run);
+        g_assert_cmpint(waitpid(reader, NULL, WNOHANG), ==, 0);
+        test_fuse_file_resume(fuse);
+        g_assert_cmpint(waitpid(reader, NULL, 0), ==, reader);
+        /* Its device is gone now; what there is of it below /run is a next daemon's business. */
+        test_ground_restart_daemon(&f->ground);
+        test_snapshot_wait(f->ground.before, 0);
+        test_fuse_file_stop(fuse);
+        unlink(file);
+        unlink(hung_file);
+}
+
+static void add(const char *path, const char *configuration, void (*function)(Fixture *f, gconstpointer userdata))
+{
+        g_test_add(path, Fixture, configuration, set_up, function, tear_down);
 }
 
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
-        add("/shutdown/units/come-and-go", test_units_come_and_go);
-        add("/shutdown/units/at-the-end", test_units_at_the_end);
-        add("/shutdown/units/after-a-crash", test_units_after_a_crash);
-        add("/shutdown/detach-all/while-the-daemon-runs", test_nothing_while_the_daemon_runs);
-        add("/shutdown/detach-all/all", test_all_goes);
-        add("/shutdown/detach-all/in-use", test_who_uses_it_is_not_waited_for);
+        add("/shutdown/units/come-and-go", NULL, test_units_come_and_go);
+        add("/shutdown/units/at-the-end", NULL, test_units_at_the_end);
+        add("/shutdown/units/after-a-crash", NULL, test_units_after_a_crash);
+        add("/shutdown/detach-all/while-the-daemon-runs", NULL, test_nothing_while_the_daemon_runs);
+        add("/shutdown/detach-all/all", NULL, test_all_goes);
+        add("/shutdown/detach-all/in-use", NULL, test_who_uses_it_is_not_waited_for);
+        add("/shutdown/detach-all/stuck", "[Limits]\nJobTimeoutSec=1\n", test_who_is_stuck_keeps_nothing_up);
         return g_test_run();
 }
