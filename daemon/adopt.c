@@ -6,8 +6,9 @@
  *   sequence number): the image is taken over; a mount is taken over if the mount
  *   id at its mount point is the recorded one;
  * - a trigger is taken over by its descriptor;
- * - the device is not, or its attach was not finished: the story of detaching unmounts
- *   what is there, and removes mount points, utab lines, marker and record;
+ * - the device is not, or its attach was not finished, or there is neither a mount nor
+ *   a descriptor that it lives by: the story of detaching unmounts what is there, and
+ *   removes mount points, utab lines, marker and record;
  * - a loop device that was bound, but not recorded yet, had only the dead
  *   daemon's child to hold it: the kernel has cleared it, and its marker is swept.
  */
@@ -111,18 +112,40 @@ static bool is_waiting(Volume *volume)
         return false;
 }
 
+static bool is_still_mounted(const Volume *volume)
+{
+        char node[32];
+
+        image_node(volume->image, node);
+        return volume_is_mounted(volume) && may_be_looked_at(volume) &&
+               mount_is_there(volume->mount_point, volume->mount_id, node);
+}
+
+/*
+ * By a descriptor, or by a mount. Else only the dead daemon had the device open, and who
+ * has it now (a child that is dying, a stranger) will not keep it for the owner: the
+ * kernel clears it any time, and nobody may be there to tell of that.
+ */
+static bool is_kept(const Image *image)
+{
+        Volume *volume;
+
+        if (image->stored)
+                return true;
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (is_waiting(volume) || is_still_mounted(volume))
+                        return true;
+        return false;
+}
+
 /* Mounts that are gone, and one that was under way: that may be there or not, and goes. */
 static void undo_lost_mounts(Service *service, const Image *image)
 {
-        char node[32];
         Volume *volume;
         Story *story;
 
-        image_node(image, node);
         IMAGE_FOREACH_VOLUME (volume, image) {
-                if (!volume->mount_point || is_waiting(volume) ||
-                    (volume_is_mounted(volume) && may_be_looked_at(volume) &&
-                     mount_is_there(volume->mount_point, volume->mount_id, node)))
+                if (!volume->mount_point || is_waiting(volume) || is_still_mounted(volume))
                         continue;
                 volume->mount_id = 0;
                 (void)unmount_start(service, &own_caller, volume, on_cleaned_up, NULL, &story);
@@ -163,7 +186,7 @@ static int adopt_image(Service *service, uint64_t id)
         }
         adopt_triggers(service, image);
         drop_copies(image);
-        alive = is_alive(image) && image->state == IMAGE_ATTACHED;
+        alive = is_alive(image) && image->state == IMAGE_ATTACHED && is_kept(image);
         r = registry_add(service->registry, image);
         if (r < 0)
                 return r;

@@ -164,6 +164,39 @@ static void test_nothing_mounted(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+/* It may go at any time. */
+static bool is_attached(GDBusConnection *bus, const char *image)
+{
+        g_autoptr(GVariant) state = test_property(bus, image, IMAGE, "State");
+
+        return state && streq(g_variant_get_string(state, NULL), "attached");
+}
+
+static bool is_not_attached(gpointer userdata)
+{
+        g_auto(GStrv) images = test_objects(userdata, IMAGE);
+
+        return !*images || !is_attached(userdata, *images);
+}
+
+/* A stranger has it open as well: he keeps the device, but not the image. It goes when he closes it. */
+static void test_nothing_mounted_but_open(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+        g_autofree char *device = test_device_of(g->ann, image);
+        _cleanup_close_ int stranger = open(device, O_RDONLY | O_CLOEXEC);
+
+        (void)userdata;
+        g_assert_cmpint(stranger, >=, 0);
+        kill_and_restart(g);
+        test_wait_quiet(is_not_attached, g->ann, "the image to be on its way");
+        stranger = safe_close(stranger);
+        test_wait_quiet(no_images, g->ann, "the image to be gone");
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+}
+
 /* ---- what happens while nobody is there ---- */
 
 static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
@@ -276,21 +309,41 @@ static gboolean on_time_to_kill(gpointer userdata)
         return G_SOURCE_REMOVE;
 }
 
-/* Detaches what the new daemon has found; what was not mounted yet must be gone by itself. */
-static void clean_up_after_crash(TestGround *g)
-{
-        g_auto(GStrv) images = test_objects(g->root, IMAGE);
+typedef struct Remains {
+        GDBusConnection *bus;
+        const TestSnapshot *nothing;
+        unsigned n_mounts; /* of all of it */
+} Remains;
 
-        for (char **image = images; *image; image++) {
-                g_autoptr(TestCall) call = test_simple_call(g->root, *image, IMAGE, "Detach");
-                /* Half an image that the daemon was just taking away itself. */
-                if (!g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_UNKNOWN_OBJECT))
-                        test_assert_succeeded(call);
+static bool is_all_or_nothing(gpointer userdata)
+{
+        const Remains *remains = userdata;
+        g_auto(GStrv) images = test_objects(remains->bus, IMAGE);
+        g_autoptr(TestSnapshot) now = test_snapshot_take(0);
+        g_autofree char *difference = test_snapshot_difference(remains->nothing, now);
+
+        if (!*images)
+                return !difference;
+        return is_attached(remains->bus, *images) &&
+               test_snapshot_count(now, "mount /run/media/ann/") == remains->n_mounts;
+}
+
+/* What the new daemon has found is all there, and still ann's, who detaches it; or it goes by itself. */
+static void clean_up_after_crash(TestGround *g, unsigned n_mounts)
+{
+        Remains remains = { g->ann, g->before, n_mounts };
+
+        test_wait_quiet(is_all_or_nothing, &remains, "all of the image, or nothing");
+        g_auto(GStrv) images = test_objects(g->ann, IMAGE);
+        g_assert_cmpuint(g_strv_length(images), <=, 1);
+        if (*images) {
+                g_assert_cmpuint(test_property_number(g->ann, *images, IMAGE, "OwnerUID"), ==, TEST_ANN);
+                test_detach(g->ann, *images);
         }
         test_snapshot_wait(g->before, 0);
 }
 
-static void kill_during(TestGround *g, TestCall *call, unsigned msec)
+static void kill_during(TestGround *g, TestCall *call, unsigned msec, unsigned n_mounts)
 {
         Killing killing = { .pid = g->daemon->pid };
 
@@ -302,7 +355,7 @@ static void kill_during(TestGround *g, TestCall *call, unsigned msec)
         test_daemon_wait_killed(g->daemon);
         test_call_wait(call);
         test_ground_restart_daemon(g);
-        clean_up_after_crash(g);
+        clean_up_after_crash(g, n_mounts);
 }
 
 /* From before the first step until after the last one: each millisecond of an attach. */
@@ -320,7 +373,7 @@ static void test_during_attach(TestGround *g, gconstpointer userdata)
                 g_autoptr(TestCall) call = test_attach_start(g->ann, fd, NULL);
                 /* It is on its way: what is flushed has left this process. */
                 g_dbus_connection_flush_sync(g->ann, NULL, NULL);
-                kill_during(g, call, msec);
+                kill_during(g, call, msec, 3);
                 n_done += call->error == NULL;
         }
         g_test_message("%u of %u were finished before", n_done, LONGEST_MSEC + 1);
@@ -338,7 +391,7 @@ static void test_during_detach(TestGround *g, gconstpointer userdata)
                 g_autoptr(TestCall) call = test_call_start(
                         g->ann, image, IMAGE, "Detach", g_variant_new_parsed("(@a{sv} {},)"), (TestCallOptions){ 0 });
                 g_dbus_connection_flush_sync(g->ann, NULL, NULL);
-                kill_during(g, call, msec);
+                kill_during(g, call, msec, 2);
         }
         unlink(file);
 }
@@ -351,6 +404,7 @@ int main(int argc, char **argv)
         TEST_ADD("/crash/still-watches", NULL, test_still_watches);
         TEST_ADD("/crash/leaves-others-alone", NULL, test_leaves_others_alone);
         TEST_ADD("/crash/nothing-mounted", NULL, test_nothing_mounted);
+        TEST_ADD("/crash/nothing-mounted/open", NULL, test_nothing_mounted_but_open);
         TEST_ADD("/crash/meanwhile/unmounted", NULL, test_unmounted_meanwhile);
         TEST_ADD("/crash/meanwhile/half-unmounted", NULL, test_half_unmounted_meanwhile);
         TEST_ADD("/crash/meanwhile/device-reused", NULL, test_device_reused_meanwhile);
