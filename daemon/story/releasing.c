@@ -185,8 +185,8 @@ static void forget(Service *service, Image *image)
                 if (volume->mount_point)
                         forget_mount(volume);
         }
-        if (image->state == IMAGE_ATTACHING)
-                (void)TRY_TWICE(mount_point_remove_user(service->config->root, image->owner_name));
+        /* Made, perhaps, for a mount point that did not come, since the attach failed or the daemon died. */
+        (void)TRY_TWICE(mount_point_remove_user(service->config->root, image->owner_name));
         loop_forget(image->loop_number);
         record_remove(image->id);
         if (registry_find(service->registry, image->id) == image)
