@@ -46,7 +46,7 @@ int mount_stay_outside(void)
 void mount_drop_copy(const char *path)
 {
         if (outside)
-                (void)umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH);
+                (void)TRY_TWICE(umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH));
 }
 
 int mount_enter(void)
