@@ -2,8 +2,9 @@
 /*
  * The errors are those that the call may give for want of something (memory,
  * descriptors, space), for trouble below it, or since it was interrupted; not
- * those that would mean that the daemon is wrong. Calls that cannot fail are not
- * in the table, nor are those behind which there is no going on (execve, exit).
+ * those that would mean that the daemon is wrong. At the end of the table are the calls
+ * that are not made fail, and why. One that is not in it at all ends the run: somebody
+ * has to think about it.
  */
 #include "points.h"
 
@@ -43,7 +44,11 @@ static const Class classes[] = {
         { " fsconfig move_mount mount mount_setattr ", { ENOMEM, EIO, EBUSY, ENOSPC, EINTR } },
         { " umount2 ", { ENOMEM, EIO, EBUSY, EAGAIN } },
         { " chdir fchdir chroot ", { ENOMEM, EIO } },
-        { " setresuid setresgid setuid setgid setgroups seccomp ", { ENOMEM, EAGAIN } },
+        /* The one place that tells of data that have not reached the disk. */
+        { " syncfs ", { EIO, ENOSPC, ENOMEM } },
+        { " setresuid setresgid setuid setgid setgroups ", { ENOMEM, EAGAIN } },
+        { " prctl seccomp setns unshare ", { ENOMEM } },
+        { " close_range ", { ENOMEM, EMFILE } },
         { " prlimit64 setrlimit ", { EPERM } },
         { " epoll_wait epoll_pwait epoll_pwait2 ", { EINTR } },
         { " poll ppoll select pselect6 ", { EINTR, ENOMEM } },
@@ -51,6 +56,21 @@ static const Class classes[] = {
         { " fcntl ", { EMFILE, ENOMEM } },
         { " flock ", { ENOMEM, EINTR } },
         { " getrandom ", { EINTR, EAGAIN } },
+
+        /* They tell or set what is the process's own and there already. */
+        { " getpid getppid gettid getuid geteuid getgid getegid rt_sigprocmask rt_sigaction timerfd_settime ", { 0 } },
+        /* They fail only if there is no such child or process: which would be ours, and not reaped. */
+        { " waitid wait4 kill pidfd_send_signal setpgid ", { 0 } },
+        /* Advice. */
+        { " fadvise64 ", { 0 } },
+        /* Giving memory back; free(3) tells nobody whether it could. */
+        { " munmap ", { 0 } },
+        /* The C library's own, before main() and around threads; it does not go on without them. */
+        { " arch_prctl set_tid_address set_robust_list rseq futex ", { 0 } },
+        /* Made by the kernel itself, when the tracer has stopped a call that waits. */
+        { " restart_syscall ", { 0 } },
+        /* There is no going on. */
+        { " execve exit exit_group ", { 0 } },
 };
 
 static char *name_of(int number)
@@ -68,12 +88,10 @@ static const int *errors_of(const TracerCall *call)
         _cleanup_free_ char *name = name_of(call->point.number);
         g_autofree char *wanted = g_strdup_printf(" %s ", name);
 
-        if (!tracer_may_fail(call->point.number, call->arguments[1]))
-                return none;
         for (size_t i = 0; i < ELEMENTSOF(classes); i++)
                 if (strstr(classes[i].calls, wanted))
-                        return classes[i].errors;
-        return none;
+                        return tracer_may_fail(call->point.number, call->arguments) ? classes[i].errors : none;
+        g_error("the daemon calls %s(2), which is in no class of points.c: which errors may it give?", name);
 }
 
 static bool makes_file(const TracerCall *call)

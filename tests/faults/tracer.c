@@ -66,7 +66,8 @@ typedef struct Process {
         bool failing; /* the call that it is in fails */
         bool killed;  /* ... or is its last, and not made */
         bool without_memory;
-        bool closes; /* it last called clone(2) for a child that shares its descriptors */
+        bool closes;  /* it last called clone(2) for a child that shares its descriptors */
+        bool pausing; /* it last looked whether it has waited long enough */
         bool keeps_registers;
         Registers registers;
         int error;
@@ -203,7 +204,7 @@ static void act(Process *process, int number)
         }
 }
 
-static void record(const Process *process, const struct __ptrace_syscall_info *info, int number)
+static void record(const Process *process, const uint64_t *arguments, int number)
 {
         TracerCall *call = &shared->calls[shared->n_calls];
 
@@ -212,22 +213,39 @@ static void record(const Process *process, const struct __ptrace_syscall_info *i
         strcpy(call->point.role, process->role);
         call->point.number = number;
         call->point.occurrence = process->counts[number];
-        for (size_t i = 0; i < ELEMENTSOF(call->arguments); i++)
-                call->arguments[i] = info->entry.args[i];
+        memcpy(call->arguments, arguments, sizeof(call->arguments));
         shared->n_calls++;
 }
 
-bool tracer_may_fail(int number, uint64_t argument)
+bool tracer_may_fail(int number, const uint64_t arguments[static TRACER_ARGUMENTS])
 {
         if (number == SYS_epoll_ctl)
-                return argument == EPOLL_CTL_ADD;
+                return arguments[1] == EPOLL_CTL_ADD;
         if (number == SYS_fcntl)
-                return argument == F_DUPFD || argument == F_DUPFD_CLOEXEC;
+                return arguments[1] == F_DUPFD || arguments[1] == F_DUPFD_CLOEXEC;
+        if (number == SYS_prctl)
+                return arguments[0] != PR_SET_NAME;
         return true;
+}
+
+/*
+ * The daemon waits for its closers by looking again and again, with pauses. How often depends on who is faster: so
+ * only the first time counts, as all later ones are like it.
+ */
+static bool looks_again(Process *process, int number, const uint64_t *arguments)
+{
+        bool was = process->pausing;
+
+        if (number == SYS_ppoll && arguments[1] == 0)
+                process->pausing = true;
+        else if (number != SYS_fcntl && number != SYS_waitid && number != SYS_wait4)
+                process->pausing = false;
+        return was && process->pausing;
 }
 
 static void on_entry(Process *process, const struct __ptrace_syscall_info *info)
 {
+        const uint64_t arguments[TRACER_ARGUMENTS] = { info->entry.args[0], info->entry.args[1], info->entry.args[2] };
         int number = (int)info->entry.nr;
 
         if (number < 0 || number >= NUMBERS_MAX)
@@ -237,14 +255,14 @@ static void on_entry(Process *process, const struct __ptrace_syscall_info *info)
                 return;
         }
         process->without_memory = false;
-        process->closes = number == SYS_clone && info->entry.args[0] & CLONE_FILES_FLAG;
-        if (!process->role[0] || done)
+        process->closes = number == SYS_clone && arguments[0] & CLONE_FILES_FLAG;
+        if (!process->role[0] || done || looks_again(process, number, arguments))
                 return;
         process->counts[number]++;
-        record(process, info, number);
+        record(process, arguments, number);
         if (order.action != TRACER_RECORD && number == order.point.number &&
             process->counts[number] == order.point.occurrence && streq(process->role, order.point.role) &&
-            (order.action != TRACER_FAIL || tracer_may_fail(number, info->entry.args[1])))
+            (order.action != TRACER_FAIL || tracer_may_fail(number, arguments)))
                 act(process, number);
 }
 

@@ -13,6 +13,7 @@
 #include "lib/base.h"
 
 #define TRACER_ROLE_SIZE 24
+#define TRACER_ARGUMENTS 3 /* so many are recorded, from the first on */
 
 typedef struct TracerPoint {
         char role[TRACER_ROLE_SIZE]; /* "d": the daemon; "d.2": its second child; "d.c1": its first that closes a file;
@@ -23,7 +24,7 @@ typedef struct TracerPoint {
 
 typedef struct TracerCall {
         TracerPoint point;
-        uint64_t arguments[3];
+        uint64_t arguments[TRACER_ARGUMENTS];
 } TracerCall;
 
 typedef enum TracerAction {
@@ -40,12 +41,12 @@ typedef struct TracerOrder {
 } TracerOrder;
 
 /*
- * epoll_ctl(2) and fcntl(2) are many calls in one, and most of them cannot fail
- * for want of something: whether one with @argument, its second, can. A run that
- * goes another way may make such a one where the order expects another; then the
- * point is not met.
+ * epoll_ctl(2), fcntl(2) and prctl(2) are many calls in one, and some of them cannot
+ * fail for want of something: whether one with these arguments can. A run that goes
+ * another way may make such a one where the order expects another; then the point is
+ * not met.
  */
-bool tracer_may_fail(int number, uint64_t argument);
+bool tracer_may_fail(int number, const uint64_t arguments[static TRACER_ARGUMENTS]);
 
 /* Has to be called before the process has threads. */
 void tracer_start(void);
