@@ -2,8 +2,11 @@
 #include "bench.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "lib/rules.h"
@@ -71,17 +74,23 @@ static void on_no_name(GDBusConnection *bus, const char *name, gpointer userdata
         ((Bench *)userdata)->has_name = false;
 }
 
-/* Between fork and exec: only what a signal handler may do. */
-static _Noreturn void run_daemon(int go, int log, const char *program, char **environment)
+/* It sees what others mount, and they not what it mounts, as with the unit's sandbox. */
+static bool leave_namespace(void)
 {
-        const char *argv[] = { program, NULL };
+        return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
+}
+
+/* Between fork and exec: only what a signal handler may do. */
+static _Noreturn void run_daemon(bool outside, int go, int log, const char *program, char **environment)
+{
+        const char *argv[] = { program, outside ? "--outside" : NULL, NULL };
         sigset_t none;
         char byte;
 
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         dup2(log, STDERR_FILENO);
-        if (read(go, &byte, 1) == 1)
+        if ((!outside || leave_namespace()) && read(go, &byte, 1) == 1)
                 execve(program, (char **)argv, environment);
         _exit(127);
 }
@@ -100,7 +109,7 @@ static void spawn(Bench *bench, const TracerOrder *order)
         if (bench->daemon < 0)
                 g_error("no daemon: %s", g_strerror(errno));
         if (bench->daemon == 0)
-                run_daemon(go[0], log, g_getenv("LOOPMOUNTD"), environment);
+                run_daemon(bench->outside, go[0], log, g_getenv("LOOPMOUNTD"), environment);
         close(log);
         g_child_watch_add(bench->daemon, on_end, bench);
         if (order)
@@ -146,15 +155,36 @@ bool bench_start(Bench *bench, const TracerOrder *order)
         return !bench->ended;
 }
 
-static bool has_no_busy_children(Bench *bench, gpointer userdata)
+static bool is_wait(int number)
+{
+#ifdef SYS_epoll_wait
+        if (number == SYS_epoll_wait)
+                return true;
+#endif
+        return number == SYS_epoll_pwait || number == SYS_epoll_pwait2;
+}
+
+/* It sleeps, and in epoll_wait(2), as it does once it has handled all that it knows of. */
+static bool waits_for_events(pid_t daemon)
+{
+        g_autofree char *path = g_strdup_printf("/proc/%d/syscall", daemon), *text = NULL;
+        g_autofree char *stat_path = g_strdup_printf("/proc/%d/stat", daemon), *stat = NULL;
+
+        if (!g_file_get_contents(stat_path, &stat, NULL, NULL) || !strstr(stat, ") S ") ||
+            !g_file_get_contents(path, &text, NULL, NULL))
+                return false;
+        return is_wait(atoi(text));
+}
+
+static bool is_idle(Bench *bench, gpointer userdata)
 {
         (void)userdata;
-        return bench->ended || !test_has_busy_children(bench->daemon);
+        return bench->ended || (!test_has_busy_children(bench->daemon) && waits_for_events(bench->daemon));
 }
 
 void bench_wait_idle(Bench *bench)
 {
-        (void)bench_wait(bench, has_no_busy_children, NULL, "the daemon's children to end");
+        (void)bench_wait(bench, is_idle, NULL, "the daemon and its children to have done all");
 }
 
 /* ---- calls ---- */
@@ -195,41 +225,69 @@ void bench_restart(Bench *bench)
                 bench_complain(bench, "the daemon did not start again: status 0x%x", (unsigned)bench->status);
 }
 
-char **bench_objects(Bench *bench, const char *interface)
+/* a{oa{sa{sv}}}, NULL (and a problem) if there is no answer. */
+static GVariant *list_objects(Bench *bench)
 {
         g_autoptr(TestCall) call = finish(bench, test_call_start(bench->root, ROOT_PATH, DBUS_OBJECT_MANAGER,
                                                                  "GetManagedObjects", NULL, (TestCallOptions){ 0 }));
-        g_autoptr(GPtrArray) paths = g_ptr_array_new();
-        const char *path;
-        GVariant *interfaces;
-        GVariantIter iter;
 
         if (call->error) {
                 bench_complain(bench, "no list of objects: %s", call->error->message);
                 return NULL;
         }
-        g_autoptr(GVariant) objects = g_variant_get_child_value(call->reply, 0);
+        return g_variant_get_child_value(call->reply, 0);
+}
+
+int bench_count_images(Bench *bench)
+{
+        g_autoptr(GVariant) objects = list_objects(bench);
+        const char *path;
+        GVariant *interfaces;
+        GVariantIter iter;
+        int n = 0;
+
+        if (!objects)
+                return -1;
         g_variant_iter_init(&iter, objects);
         while (g_variant_iter_loop(&iter, "{&o@a{sa{sv}}}", &path, &interfaces)) {
-                g_autoptr(GVariant) properties = g_variant_lookup_value(interfaces, interface, NULL);
-                if (properties)
-                        g_ptr_array_add(paths, g_strdup(path));
+                g_autoptr(GVariant) properties = g_variant_lookup_value(interfaces, IMAGE, NULL);
+                const char *state = "";
+                guint32 owner = TEST_ROOT;
+
+                if (!properties)
+                        continue;
+                g_variant_lookup(properties, "State", "&s", &state);
+                g_variant_lookup(properties, "OwnerUID", "u", &owner);
+                n = n < 0 || !streq(state, "attached") || owner != TEST_ANN ? -1 : n + 1;
         }
-        g_ptr_array_add(paths, NULL);
-        return (char **)g_ptr_array_free(g_steal_pointer(&paths), FALSE);
+        return n;
+}
+
+static void detach(Bench *bench, const char *image)
+{
+        g_autoptr(TestCall) call =
+                finish(bench, test_call_start(bench->ann, image, IMAGE, "Detach", g_variant_new_parsed("(@a{sv} {},)"),
+                                              (TestCallOptions){ 0 }));
+
+        /* The daemon may just have taken it away by itself. */
+        if (call->error && !g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_UNKNOWN_OBJECT))
+                bench_complain(bench, "%s cannot be detached by its owner: %s", image, call->error->message);
 }
 
 void bench_detach_all(Bench *bench)
 {
-        g_auto(GStrv) images = bench->problem ? NULL : bench_objects(bench, IMAGE);
+        g_autoptr(GVariant) objects = bench->problem ? NULL : list_objects(bench);
+        const char *path;
+        GVariant *interfaces;
+        GVariantIter iter;
 
-        for (char **image = images; image && *image; image++) {
-                g_autoptr(TestCall) call =
-                        finish(bench, test_call_start(bench->root, *image, IMAGE, "Detach",
-                                                      g_variant_new_parsed("(@a{sv} {},)"), (TestCallOptions){ 0 }));
-                /* The daemon may just have taken it away by itself. */
-                if (call->error && !g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_UNKNOWN_OBJECT))
-                        bench_complain(bench, "%s cannot be detached: %s", *image, call->error->message);
+        if (!objects)
+                return;
+        g_variant_iter_init(&iter, objects);
+        while (g_variant_iter_loop(&iter, "{&o@a{sa{sv}}}", &path, &interfaces)) {
+                g_autoptr(GVariant) image = g_variant_lookup_value(interfaces, IMAGE, NULL);
+                if (image)
+                        detach(bench, path);
         }
 }
 

@@ -18,6 +18,7 @@ typedef struct Bench {
         TestSnapshot *clean; /* without a daemon */
         TestSnapshot *idle;  /* of the daemon that is running, without images */
 
+        bool outside; /* the daemon is started as the unit does it: in a mount namespace of its own */
         pid_t daemon;
         bool ended;
         int status; /* as waitpid(2) gives it, when ended */
@@ -51,16 +52,16 @@ void bench_kill(Bench *bench);
 /* Waits until it is dead and the bus has noticed. */
 void bench_wait_ended(Bench *bench);
 
-/* Waits until the daemon has no children, or has ended. */
+/* Waits until the daemon has done all that it was asked for, and has no children that do something; or has ended. */
 void bench_wait_idle(Bench *bench);
 
 /* Waits until the call is answered. */
 void bench_wait_call(Bench *bench, TestCall *call);
 
-/* The objects with @interface, NULL (and a problem) if there is no answer. */
-char **bench_objects(Bench *bench, const char *interface);
+/* How many images there are; -1: some that are not wholly attached, or not ann's. */
+int bench_count_images(Bench *bench);
 
-/* Detaches all images, as root; a problem if that fails. */
+/* Detaches all images, as ann; a problem if that fails. */
 void bench_detach_all(Bench *bench);
 
 /* Waits until all is as it was in @before. */
