@@ -108,10 +108,13 @@ static void on_registry_event(RegistryEvent event, Image *image, Volume *volume,
 static bool owner_is_dead(sd_bus *bus)
 {
         _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
+        int r = sd_bus_get_name_creds(bus, BUS_NAME, SD_BUS_CREDS_PID, &creds);
         pid_t pid;
 
-        return sd_bus_get_name_creds(bus, BUS_NAME, SD_BUS_CREDS_PID, &creds) >= 0 &&
-               sd_bus_creds_get_pid(creds, &pid) >= 0 && kill(pid, 0) < 0 && errno == ESRCH;
+        /* Newer ones look themselves. */
+        if (r == -ESRCH)
+                return true;
+        return r >= 0 && sd_bus_creds_get_pid(creds, &pid) >= 0 && kill(pid, 0) < 0 && errno == ESRCH;
 }
 
 /* A dead daemon's descriptors live on in a child that hangs in closing one of them, and with these its connection. */
