@@ -124,7 +124,7 @@ test_out_of_memory_under_load() {
     systemctl daemon-reload
 }
 
-# As a package manager does.
+# As a package manager does; package.sh has the real one.
 reinstall() {
     local new
     cp --preserve=all /usr/libexec/loopmountd /usr/libexec/loopmountd.new

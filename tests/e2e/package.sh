@@ -6,12 +6,10 @@
 # test begins and ends with the packages installed; guest/run-tests has installed
 # them the first time. There is nothing of this where no package was.
 
-gpt=$images/gpt-multi.img
-iso=$images/iso-rockridge.iso
+# shellcheck source-path=SCRIPTDIR source=crash.sh
+source "${BASH_SOURCE[0]%/*}/crash.sh"
 
-main_pid() {
-    systemctl show --property=MainPID --value loopmountd.service
-}
+iso=$images/iso-rockridge.iso
 
 is_installed() {
     [[ $(dpkg-query --show --showformat='${db:Status-Status}' loopmount 2>/dev/null) == installed ]]
@@ -95,6 +93,24 @@ test_an_upgrade_keeps_images_and_settings() {
     expect_hello "$media/LOOP_ISO" iso-rockridge.iso
     detach_all
     unadminister
+}
+
+has_version() {
+    root dpkg-query --show --showformat='${Version}' loopmount
+    [[ $out == *"$1" ]]
+}
+
+# To the newer version, and back. Under load dpkg takes its time.
+change_version() {
+    local -a debs=("$packages"/newer/*.deb)
+    local request_timeout=300
+    ! has_version +newer || debs=("$packages"/*.deb)
+    install "${debs[@]}"
+}
+
+test_upgraded_and_downgraded_under_load() {
+    check_under_load change_version
+    ! has_version +newer || fail "the first version is not back"
 }
 
 # What is in use stays, and the package with it; all else is detached.
