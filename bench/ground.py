@@ -147,8 +147,8 @@ class Ground:
         return self.service(UDISKS, self.udisks)
 
     def settle(self):
-        """Until udevd has done what is left of the last measurement."""
-        subprocess.run(["udevadm", "settle", "--timeout=600"], check=True)
+        """Until udevd has done what is left of the last measurement; but not for ever, where others keep it busy."""
+        subprocess.run(["udevadm", "settle", "--timeout=60"])
 
     # ---- images ----
 
