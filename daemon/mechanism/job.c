@@ -8,7 +8,8 @@
  * A worker goes through this again and again: it is sent an order, answers, closes
  * what it has, and says that it is ready; only then it is given another one. One
  * that has failed, or does not come back from closing, is not used again. Fork and
- * exit are most of what a short job costs.
+ * exit are most of what a short job costs. Where each is good for one job only, the
+ * next is made while others work with what the last one has found.
  *
  * The child keeps only the descriptors that it was given. Were it to keep the
  * daemon's, one stuck child would hold every other image's loop device open. The
@@ -36,14 +37,17 @@ struct Job {
         int error;    /* of a job that was killed: what it will end with */
         JobDone done; /* NULL once the owner has its result */
         void *userdata;
-        JobWork work; /* of a worker */
-        bool idle;    /* ... that waits for its next job */
+        JobWork work;     /* of a worker */
+        bool idle;        /* ... that waits for its next job */
+        const char *name; /* ... that is replaced when it ends; else NULL */
         bool killed;
         sd_event_source *on_channel;
         sd_event_source *on_exit;
         sd_event_source *on_deadline;
         Job *next; /* of those that are killed, or idle */
 };
+
+static int start_child(sd_event *event, const JobSpec *spec, Job **ret);
 
 static Job *killed, *idle;
 static void (*on_reaped)(void *userdata);
@@ -249,7 +253,16 @@ static unsigned count_idle(JobWork work)
         return n;
 }
 
-/* Behind its answer a worker has nothing to say but that it is ready. */
+static void become_idle(Job *job)
+{
+        job->idle = true;
+        job->next = idle;
+        idle = job;
+        set_deadline(job, JOB_IDLE_USEC);
+}
+
+/* Behind its answer a worker has nothing to say but that it is ready. One that is replaced may be compromised, and does
+ * not stay, whatever it says. */
 static void on_worker(Job *job)
 {
         char byte;
@@ -257,14 +270,11 @@ static void on_worker(Job *job)
 
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
-        if (n != 1 || job->idle || count_idle(job->work) >= JOB_IDLE_MAX) {
+        if (n != 1 || job->idle || job->name || count_idle(job->work) >= JOB_IDLE_MAX) {
                 dismiss(job);
                 return;
         }
-        job->idle = true;
-        job->next = idle;
-        idle = job;
-        set_deadline(job, JOB_IDLE_USEC);
+        become_idle(job);
 }
 
 /* ---- What happens to a child ---- */
@@ -297,6 +307,16 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
+/* By one that has nothing of it. If that cannot be made now, it is made when there is a job for it. */
+static void replace(const Job *ended)
+{
+        const JobSpec spec = { .name = ended->name, .work = ended->work, .timeout_usec = JOB_IDLE_USEC };
+        Job *job = NULL;
+
+        if (count_idle(ended->work) == 0 && start_child(ended->event, &spec, &job) >= 0)
+                become_idle(job);
+}
+
 static int on_exit_child(sd_event_source *source, const siginfo_t *info, void *userdata)
 {
         Job *job = userdata;
@@ -308,6 +328,8 @@ static int on_exit_child(sd_event_source *source, const siginfo_t *info, void *u
                 job_finish(job, job->error, NULL);
         } else if (job->done && job_collect(job) == 0)
                 job_finish(job, -ECHILD, NULL);
+        if (!was_killed && job->name)
+                replace(job);
         job_free(job);
         if (was_killed && on_reaped)
                 on_reaped(on_reaped_userdata);
@@ -425,6 +447,7 @@ static int run_worker(const JobSpec *spec, int channel)
                 (void)send_answer(channel, r, NULL, 0, NULL, 0);
                 return r;
         }
+        (void)prctl(PR_SET_NAME, JOB_IDLE_NAME);
         while ((r = work_once(spec, channel)) > 0)
                 ;
         return r;
@@ -562,6 +585,7 @@ int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata
         if (r < 0)
                 return r;
         job->uid = spec->uid;
+        job->name = spec->replace ? spec->name : NULL;
         job->done = done;
         job->userdata = userdata;
         for (size_t i = 0; i < spec->n_given; i++)

@@ -55,6 +55,7 @@ typedef struct JobSpec {
         JobFunction function;
         const void *parameters; /* as it is at the time of the fork */
         JobWork work;           /* instead of the function: by a worker */
+        bool replace;           /* when that one ends, make another one; @name is constant */
         const void *order;      /* copied */
         size_t order_size;      /* at least 1, at most JOB_ORDER_SIZE_MAX */
         int fds[JOB_FDS_MAX];   /* to keep open in the child */

@@ -933,6 +933,47 @@ static void test_workers_go(void)
         g_assert_cmpuint(count_fds(), ==, n_fds_at_start);
 }
 
+/* The only child there is, as soon as that is not @ended any more. */
+static pid_t find_next(pid_t ended)
+{
+        for (;;) {
+                g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children", getpid()), *text = NULL;
+
+                g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+                if (count_children() == 1 && atoi(text) != ended)
+                        return atoi(text);
+                turn();
+        }
+}
+
+/* The next one is there before there is something for it to do, also behind one that fails; unused it goes. */
+static void test_worker_replaced(void)
+{
+        Order order = { SPEND };
+        JobSpec spec = spec_of_work(&order);
+        Outcome failed = { 0 };
+        pid_t next;
+
+        spec.replace = true;
+        next = find_next(do_work(&spec).pid);
+        g_assert_cmpint(do_work(&spec).pid, ==, next);
+        next = find_next(next);
+        order.what = FAIL;
+        (void)start(&spec, &failed);
+        while (failed.n_calls == 0)
+                turn();
+        g_assert_cmpint(failed.error, ==, -EMEDIUMTYPE);
+        g_assert_cmpint(find_next(next), !=, next);
+        /* What it says of itself does not count. */
+        order.what = TELL;
+        next = do_work(&spec).pid;
+        g_usleep(SHORT_USEC);
+        turn();
+        g_assert_cmpint(do_work(&spec).pid, !=, next);
+        turn_until_quiet();
+        g_assert_cmpuint(count_fds(), ==, n_fds_at_start);
+}
+
 /* ---- No start ---- */
 
 static int run_mark(int channel, const void *parameters)
@@ -1035,6 +1076,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/job/worker/hangs-behind-answer", test_worker_hangs_behind_answer);
         g_test_add_func("/job/worker/order-size", test_worker_order_size);
         g_test_add_func("/job/worker/go", test_workers_go);
+        g_test_add_func("/job/worker/replaced", test_worker_replaced);
         g_test_add_func("/job/no-start", test_no_start);
 
         int r = g_test_run();
