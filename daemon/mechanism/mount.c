@@ -225,8 +225,7 @@ bool mount_is_anything_at(const char *path)
 {
         uint64_t id;
 
-        /* Not even root may look into some. */
-        return mount_get_id(path, &id) != -ENOENT;
+        return TRY_TWICE(mount_get_id(path, &id)) != -ENOENT;
 }
 
 /* "ID PARENT MAJOR:MINOR ROOT MOUNT-POINT OPTIONS [TAG...] - TYPE SOURCE OPTIONS", see proc(5). */
