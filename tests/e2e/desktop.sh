@@ -3,8 +3,8 @@
 # shellcheck disable=SC2154,SC2034 # the variables of guest/lib.sh
 #
 # A person in front of a screen: real file managers, gvfs and notifications in
-# ann's local session, and a mouse. One desktop serves all: it is what takes the
-# time. Screenshots are left in the share.
+# ann's local session, a mouse and a keyboard. One desktop serves all: it is what
+# takes the time. Screenshots are left in the share.
 
 poll_timeout=100
 
@@ -19,7 +19,6 @@ start_desktop() {
     prelude+="export DISPLAY=:7 XDG_CURRENT_DESKTOP=LXDE NO_AT_BRIDGE=1; "
     systemctl unmask --quiet udisks2.service
     root systemctl start udisks2.service
-    root update-desktop-database /usr/share/applications
     start screen ann Xvfb :7 -screen 0 800x500x24 -nolisten tcp
     wait_until "there is a screen" test -S /tmp/.X11-unix/X7
     ann dbus-update-activation-environment --systemd DISPLAY
@@ -31,7 +30,7 @@ start_desktop() {
 stop_desktop() {
     local code=$?
     trap - EXIT
-    rm -rf /home/ann/images
+    rm -rf /home/ann/images /home/ann/disks
     pkill --uid ann --exact 'thunar|Thunar|pcmanfm|loopmount|Xvfb' || true
     pkill --uid ann 'gvfs|xfconfd|xfce4-notifyd|dconf-service|openbox|xdg-|menu-cached|at-spi' || true
     systemctl stop udisks2.service
@@ -91,7 +90,26 @@ expect_one_in_sidebar() {
     [[ $(grep -c "$label\|loop" <<<"$out") -eq 1 ]] || fail "it is there twice"
 }
 
+expect_writable() {
+    wait_until "$label is mounted" is_mounted
+    ann_sh "echo new >$media/$label/new.txt"
+}
+
 # ---- the test ----
+
+# What a file manager looks up for a double click, after nothing but the installation. The last one is known by its
+# content.
+check_types() {
+    ann_sh "cd images && cp $images/ext4.img a.img && cp $images/fat12.img b.fd && cp $images/squashfs.img c.sqsh &&
+        cp c.sqsh d.squashfs"
+    # shellcheck disable=SC2016 # for the other shell
+    ann_sh 'for file in images/*; do
+        type=$(gio info --attributes=standard::content-type "$file" | sed -n "s/.*content-type: //p")
+        echo "$file ($type): $(gio mime "$type" | sed -n "1s/.*: //p")"
+    done'
+    expect_equal 5 "$(grep -c ': org.loopmount1.attach.desktop$' <<<"$out")" "the number of types that are ours"
+    ann_sh "rm images/[a-d].*"
+}
 
 double_click_the_image() {
     wait_for_window "$1"
@@ -134,12 +152,61 @@ check_thunar() {
     wait_until "nobody waits for the notification" no_client_is_left
 }
 
+# The menu's second entry has those that are not the default, in their order: "Eject Image", "Mount Image Writable".
+check_open_with() {
+    local label=FAT16
+    start files ann thunar /home/ann/disks
+    wait_for_window '^disks'
+    click_in 217 110
+    ann xdotool key shift+F10
+    wait_for_window '^Thunar$'
+    ann xdotool key Down Down Right
+    picture open-with
+    ann xdotool key Down Return
+    expect_writable
+    ann loopmount detach disks/fat16.img
+    wait_until "nobody waits for the notification" no_client_is_left
+}
+
+# As file managers start what was chosen, and KDE's and Nemo's menus the same commands.
+check_launch() {
+    local label=FAT16 applications=/usr/share/applications
+    ann gio launch $applications/org.loopmount1.writable.desktop disks/fat16.img
+    expect_writable
+    ann gio launch $applications/org.loopmount1.detach.desktop disks/fat16.img
+    wait_until "it is detached" is_detached
+    wait_until "nobody waits for the notification" no_client_is_left
+}
+
 # As any program does it that uses GLib.
 check_gio() {
     ann loopmount attach "$iso"
     expect_one_in_sidebar
     ann gio mount --unmount "file://$media/$label"
     wait_until "gio has ejected it" is_detached
+}
+
+is_waiting() {
+    [[ $(findmnt --noheadings --output FSTYPE --mountpoint "$media/$label") == autofs ]]
+}
+
+expect_waiting_and_hidden() {
+    ann gio mount -l
+    expect_out_lacks "$label"
+    is_waiting || fail "it does not wait any more, though nobody has entered it"
+}
+
+# What waits to be entered is not shown, and nobody who looks at what is shown enters it. What has been is in the
+# sidebar as any other; to eject it there is to let it wait again.
+check_on_access() {
+    ann loopmount attach --on-access "$iso"
+    expect_waiting_and_hidden
+    ann ls "$media/$label"
+    expect_one_in_sidebar
+    ann gio mount --unmount "file://$media/$label"
+    wait_until "it waits again" is_waiting
+    expect_waiting_and_hidden
+    ann loopmount detach "$iso"
 }
 
 # What cannot be opened is told.
@@ -150,12 +217,17 @@ check_error() {
     picture error
 }
 
-test_double_click_notification_and_sidebar() {
-    ann mkdir images
+test_double_click_notification_sidebar_and_menus() {
+    ann mkdir images disks
     ann cp "$images/iso-rockridge.iso" "$iso"
+    ann cp "$images/fat16.img" disks/fat16.img
+    check_types
     start_desktop
     check_pcmanfm
     check_thunar
+    check_open_with
+    check_launch
     check_gio
+    check_on_access
     check_error
 }
