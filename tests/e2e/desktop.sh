@@ -186,29 +186,6 @@ check_gio() {
     wait_until "gio has ejected it" is_detached
 }
 
-is_waiting() {
-    [[ $(findmnt --noheadings --output FSTYPE --mountpoint "$media/$label") == autofs ]]
-}
-
-expect_waiting_and_hidden() {
-    ann gio mount -l
-    expect_out_lacks "$label"
-    is_waiting || fail "it does not wait any more, though nobody has entered it"
-}
-
-# What waits to be entered is not shown, and nobody who looks at what is shown enters it. What has been is in the
-# sidebar as any other; to eject it there is to let it wait again.
-check_on_access() {
-    ann loopmount attach --on-access "$iso"
-    expect_waiting_and_hidden
-    ann ls "$media/$label"
-    expect_one_in_sidebar
-    ann gio mount --unmount "file://$media/$label"
-    wait_until "it waits again" is_waiting
-    expect_waiting_and_hidden
-    ann loopmount detach "$iso"
-}
-
 # What cannot be opened is told.
 check_error() {
     ann truncate --size=1M /home/ann/images/zeros.img
@@ -228,6 +205,5 @@ test_double_click_notification_sidebar_and_menus() {
     check_open_with
     check_launch
     check_gio
-    check_on_access
     check_error
 }
