@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck disable=SC2154,SC2034 # the variables of guest/lib.sh
 #
-# A person in front of a screen: real file managers, gvfs and notifications in
-# ann's local session, a mouse and a keyboard. One desktop serves all: it is what
-# takes the time. Screenshots are left in the share.
+# A person in front of a screen: real file managers, gvfs, notifications and
+# polkit's agent in ann's local session, a mouse and a keyboard. One desktop serves
+# all: it is what takes the time. Screenshots are left in the share.
 
 poll_timeout=100
 
@@ -31,7 +31,7 @@ stop_desktop() {
     local code=$?
     trap - EXIT
     rm -rf /home/ann/images /home/ann/disks
-    pkill --uid ann --exact 'thunar|Thunar|pcmanfm|loopmount|Xvfb' || true
+    pkill --uid ann --exact 'thunar|Thunar|pcmanfm|loopmount|lxpolkit|Xvfb' || true
     pkill --uid ann 'gvfs|xfconfd|xfce4-notifyd|dconf-service|openbox|xdg-|menu-cached|at-spi' || true
     systemctl stop udisks2.service
     systemctl mask --quiet udisks2.service
@@ -194,7 +194,47 @@ check_error() {
     picture error
 }
 
-test_double_click_notification_sidebar_and_menus() {
+# ---- a password, by polkit's agent ----
+
+# ann wants bob's image to go. Of an agent that has just been started polkit may not know yet: then nobody is asked.
+asks_for_password() {
+    start asker ann loopmount detach "$id"
+    wait_until "it asks, or is refused" asks_or_has_ended
+    has_window '^Authenticat'
+}
+
+asks_or_has_ended() {
+    [[ -e $background.status ]] || has_window '^Authenticat'
+}
+
+# answer KEYS...: as xdotool takes them.
+answer() {
+    wait_until "the agent asks" asks_for_password
+    wait_for_window '^Authenticat'
+    picture password
+    ann xdotool "$@"
+}
+
+check_password() {
+    local before
+    start agent ann lxpolkit
+    root as-bob-ssh "$bin/terminal" "Password: " $'adm1\n' -- loopmount attach "$images/iso-rockridge.iso"
+    root loopmount list --all-users --json
+    before=$out
+    id=$(json images.0.id)
+
+    answer key Escape
+    fails 3 end asker
+    root loopmount list --all-users --json
+    expect_same "$before" "$out" "the list"
+
+    answer key a d m 1 Return
+    end asker
+    root loopmount list --all-users --json
+    expect_out_lacks LOOP_ISO
+}
+
+test_double_click_notification_sidebar_and_password() {
     ann mkdir images disks
     ann cp "$images/iso-rockridge.iso" "$iso"
     ann cp "$images/fat16.img" disks/fat16.img
@@ -206,4 +246,5 @@ test_double_click_notification_sidebar_and_menus() {
     check_launch
     check_gio
     check_error
+    check_password
 }
