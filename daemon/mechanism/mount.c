@@ -224,8 +224,11 @@ int mount_get_id(const char *path, uint64_t *ret_id)
 bool mount_is_anything_at(const char *path)
 {
         uint64_t id;
+        int r = mount_get_id(path, &id);
 
-        return TRY_TWICE(mount_get_id(path, &id)) != -ENOENT;
+        if (r < 0 && r != -ENOENT)
+                r = mount_get_id(path, &id);
+        return r != -ENOENT;
 }
 
 /* "ID PARENT MAJOR:MINOR ROOT MOUNT-POINT OPTIONS [TAG...] - TYPE SOURCE OPTIONS", see proc(5). */
