@@ -57,17 +57,20 @@ static bool wait_for(int terminal, const char *text, time_t deadline)
         return true;
 }
 
-/* Who asks for a password throws away what was typed before the echo was off. */
+/* Who asks for a password throws away what was typed before the echo was off. Behind ssh nobody can see that; there the
+ * person takes as long as persons do. */
 static void wait_for_no_echo(int terminal)
 {
-        struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
-        struct termios settings;
+        struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 }, a_moment = { .tv_sec = 1 };
+        struct termios settings = { .c_lflag = ICANON };
 
         for (int i = 0; i < 100; i++) {
                 if (tcgetattr(terminal, &settings) < 0 || !(settings.c_lflag & ECHO))
-                        return;
+                        break;
                 nanosleep(&pause, NULL);
         }
+        if (!(settings.c_lflag & ICANON))
+                nanosleep(&a_moment, NULL);
 }
 
 static int exit_code(pid_t child)
