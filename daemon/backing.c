@@ -10,16 +10,13 @@
  *
  * This compares what should be there with what is, when nothing else is to be
  * done. A start of a unit costs the service manager a millisecond or two; nobody
- * waits for it, and if it fails the machine is shut down all the same. A unit that
- * is not wanted any more stays for a while: often another image comes.
+ * waits for it, and if it fails the machine is shut down all the same.
  */
 #include <systemd/sd-daemon.h>
 
 #include "backing.h"
 #include "mechanism/mount.h"
 #include "mechanism/unit.h"
-
-#define STOP_USEC (5 * USEC_PER_SEC)
 
 /* A mount that an attached file is on. */
 typedef struct BackingMount {
@@ -32,8 +29,6 @@ typedef struct BackingMount {
 struct Backing {
         Service *service;
         sd_event_source *on_change;
-        sd_event_source *on_stop_time;
-        sd_event_source *on_end;
         sd_bus_slot *listing;
         BackingMount *mounts;
         size_t n_mounts;
@@ -166,37 +161,14 @@ static void start_wanted(Backing *backing)
         }
 }
 
-static int on_stop_time(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        (void)source, (void)usec;
-        stop_unwanted(userdata);
-        return 0;
-}
-
 static int on_change(sd_event_source *source, void *userdata)
-{
-        Backing *backing = userdata;
-        int enabled = SD_EVENT_OFF;
-
-        (void)source;
-        find_mounts(backing);
-        start_wanted(backing);
-        (void)sd_event_source_get_enabled(backing->on_stop_time, &enabled);
-        if (enabled == SD_EVENT_OFF && backing->n_units > 0) {
-                (void)sd_event_source_set_time_relative(backing->on_stop_time, STOP_USEC);
-                (void)sd_event_source_set_enabled(backing->on_stop_time, SD_EVENT_ONESHOT);
-        }
-        return 0;
-}
-
-/* Before the connection to the bus is closed. */
-static int on_end(sd_event_source *source, void *userdata)
 {
         Backing *backing = userdata;
 
         (void)source;
         find_mounts(backing);
         stop_unwanted(backing);
+        start_wanted(backing);
         return 0;
 }
 
@@ -222,8 +194,6 @@ Backing *backing_free(Backing *backing)
         if (!backing)
                 return NULL;
         sd_event_source_disable_unref(backing->on_change);
-        sd_event_source_disable_unref(backing->on_stop_time);
-        sd_event_source_disable_unref(backing->on_end);
         sd_bus_slot_unref(backing->listing);
         for (size_t i = 0; i < backing->n_mounts; i++)
                 free(backing->mounts[i].unit);
@@ -249,15 +219,6 @@ int backing_new(Service *service, Backing **ret)
         r = sd_event_add_defer(service->event, &backing->on_change, on_change, backing);
         if (r >= 0)
                 r = sd_event_source_set_priority(backing->on_change, SD_EVENT_PRIORITY_IDLE);
-        if (r >= 0)
-                r = sd_event_add_time_relative(service->event, &backing->on_stop_time, CLOCK_MONOTONIC, 0, 0,
-                                               on_stop_time, backing);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(backing->on_stop_time, SD_EVENT_OFF);
-        if (r >= 0)
-                r = sd_event_add_exit(service->event, &backing->on_end, on_end, backing);
-        if (r >= 0)
-                r = sd_event_source_set_priority(backing->on_end, SD_EVENT_PRIORITY_IMPORTANT);
         if (r >= 0)
                 r = unit_list(service->bus, on_unit_found, backing, &backing->listing);
         if (r < 0)

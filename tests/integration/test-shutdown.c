@@ -103,29 +103,11 @@ static void test_units_come_and_go(Fixture *f, gconstpointer userdata)
         test_detach(f->ground.ann, first);
         g_assert_false(was_stopped(f));
         test_detach(f->ground.bob, second);
-        /* It is not stopped for the moment between two images. */
-        g_autofree char *again = test_attach_path(f->ground.ann, first_file, NULL, NULL);
-        test_detach(f->ground.ann, again);
         test_wait_quiet(was_stopped, f, "the unit to be stopped");
         g_assert_false(has_call(f, "*StartUnit*StartUnit*"));
         g_assert_false(has_call(f, "*StopUnit*StopUnit*"));
         unlink(first_file);
         unlink(second_file);
-}
-
-/* What nobody needs does not outlive the daemon. */
-static void test_units_at_the_end(Fixture *f, gconstpointer userdata)
-{
-        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
-        g_autofree char *image = test_attach_path(f->ground.ann, file, NULL, NULL);
-
-        (void)userdata;
-        test_wait_quiet(was_started, f, "the unit to be started");
-        test_detach(f->ground.ann, image);
-        test_daemon_stop(f->ground.daemon);
-        test_wait_quiet(was_stopped, f, "the unit to be stopped");
-        test_ground_restart_daemon(&f->ground);
-        unlink(file);
 }
 
 static bool is_asked_again(gpointer userdata)
@@ -338,7 +320,6 @@ int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
         add("/shutdown/units/come-and-go", NULL, test_units_come_and_go);
-        add("/shutdown/units/at-the-end", NULL, test_units_at_the_end);
         add("/shutdown/units/after-a-crash", NULL, test_units_after_a_crash);
         add("/shutdown/detach-all/while-the-daemon-runs", NULL, test_nothing_while_the_daemon_runs);
         add("/shutdown/detach-all/all", NULL, test_all_goes);
