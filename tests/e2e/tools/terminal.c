@@ -61,7 +61,7 @@ static bool wait_for(int terminal, const char *text, time_t deadline)
  * person takes as long as persons do. */
 static void wait_for_no_echo(int terminal)
 {
-        struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 }, a_moment = { .tv_sec = 1 };
+        struct timespec pause = { .tv_nsec = 20000000 }, a_moment = { .tv_sec = 1 };
         struct termios settings = { .c_lflag = ICANON };
 
         for (int i = 0; i < 100; i++) {
