@@ -173,24 +173,11 @@ void job_abort(Job *job)
         job_kill(job);
 }
 
-static void message_take_fds(JobMessage *ret, struct msghdr *header)
-{
-        for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
-                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-                        continue;
-                ret->n_fds = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-                memcpy(ret->fds, CMSG_DATA(c), ret->n_fds * sizeof(int));
-        }
-}
-
 /* > 0: there was a message; 0: none yet; -ECHILD: and there will be none. @flags: MSG_DONTWAIT, or 0. */
 static int receive(int channel, int flags, char **ret_data, JobMessage *ret)
 {
-        union {
-                struct cmsghdr header;
-                char bytes[CMSG_SPACE(sizeof(int) * JOB_FDS_MAX)];
-        } control = { 0 };
         _cleanup_free_ char *data = NULL;
+        size_t n_fds = JOB_FDS_MAX;
         ssize_t n = recv(channel, NULL, 0, MSG_PEEK | MSG_TRUNC | flags);
 
         if (n < 0)
@@ -200,18 +187,10 @@ static int receive(int channel, int flags, char **ret_data, JobMessage *ret)
         data = malloc((size_t)n);
         if (!data)
                 return -ENOMEM;
-
-        struct iovec part = { .iov_base = data, .iov_len = (size_t)n };
-        struct msghdr header = {
-                .msg_iov = &part,
-                .msg_iovlen = 1,
-                .msg_control = &control,
-                .msg_controllen = sizeof(control),
-        };
-        n = recvmsg(channel, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        n = fd_message_receive(channel, MSG_DONTWAIT, data, (size_t)n, ret->fds, &n_fds);
         if (n < 0)
-                return -errno;
-        message_take_fds(ret, &header);
+                return (int)n;
+        ret->n_fds = n_fds;
         ret->data = *ret_data = TAKE_PTR(data);
         ret->size = (size_t)n;
         return 1;
@@ -364,32 +343,11 @@ static int close_all_but(const int *fds, size_t n_fds, int channel)
         return close_range(next, ~0U, 0) < 0 ? -errno : 0;
 }
 
-static int send_message(int channel, struct iovec *parts, size_t n_parts, const int *fds, size_t n_fds)
-{
-        union {
-                struct cmsghdr header;
-                char bytes[CMSG_SPACE(sizeof(int) * JOB_FDS_MAX)];
-        } control = { 0 };
-        struct msghdr message = { .msg_iov = parts, .msg_iovlen = n_parts };
-
-        if (n_fds > JOB_FDS_MAX)
-                return -EINVAL;
-        if (n_fds > 0) {
-                control.header.cmsg_level = SOL_SOCKET;
-                control.header.cmsg_type = SCM_RIGHTS;
-                control.header.cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
-                memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * n_fds);
-                message.msg_control = &control;
-                message.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
-        }
-        return sendmsg(channel, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 static int send_answer(int channel, int error, const void *data, size_t size, const int *fds, size_t n_fds)
 {
         struct iovec parts[] = { { &error, sizeof(error) }, { (void *)data, size } };
 
-        return send_message(channel, parts, data ? 2 : 1, fds, n_fds);
+        return fd_message_send(channel, 0, parts, data ? 2 : 1, fds, n_fds);
 }
 
 int job_answer(int channel, const void *data, size_t size, const int *fds, size_t n_fds)
@@ -533,7 +491,7 @@ static int send_order(const Job *job, const JobSpec *spec)
 {
         struct iovec part = { (void *)spec->order, spec->order_size };
 
-        return send_message(job->channel, &part, 1, spec->fds, spec->n_fds);
+        return fd_message_send(job->channel, 0, &part, 1, spec->fds, spec->n_fds);
 }
 
 /* NULL: there is none, and a new one has to be made. */

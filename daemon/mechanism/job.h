@@ -12,9 +12,10 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "base/fd-message.h"
 #include "base/macro.h"
 
-#define JOB_FDS_MAX 8U
+#define JOB_FDS_MAX FD_MESSAGE_FDS_MAX
 /* What a socket takes in one message, with some room for the kernel's own. */
 #define JOB_ORDER_SIZE_MAX ((size_t)160 * 1024)
 #define JOB_KILL_GRACE_USEC (2 * USEC_PER_SEC)

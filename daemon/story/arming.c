@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include "base/fd-message.h"
 #include "base/text.h"
 #include "mechanism/fdstore.h"
 #include "mechanism/mount.h"
@@ -39,50 +40,20 @@ Arming *arming_free(Arming *arming)
 
 /* ---- A descriptor on its way ---- */
 
-typedef union FdMessage {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-} FdMessage;
-
 static int send_trigger(int socket, uint32_t number, int fd)
 {
-        FdMessage control = { .header = {
-                                      .cmsg_len = CMSG_LEN(sizeof(int)),
-                                      .cmsg_level = SOL_SOCKET,
-                                      .cmsg_type = SCM_RIGHTS,
-                              } };
         struct iovec part = { &number, sizeof(number) };
-        struct msghdr message = {
-                .msg_iov = &part,
-                .msg_iovlen = 1,
-                .msg_control = &control,
-                .msg_controllen = sizeof(control),
-        };
 
-        memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-        return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+        return fd_message_send(socket, MSG_DONTWAIT, &part, 1, &fd, 1);
 }
 
 /* 0: there is no other one. */
 static int receive_trigger(int socket, uint32_t *ret_number, int *ret_fd)
 {
-        FdMessage control = { 0 };
-        struct iovec part = { ret_number, sizeof(*ret_number) };
-        struct msghdr message = {
-                .msg_iov = &part,
-                .msg_iovlen = 1,
-                .msg_control = &control,
-                .msg_controllen = sizeof(control),
-        };
-        const struct cmsghdr *header;
+        size_t n_fds = 1;
+        ssize_t n = fd_message_receive(socket, MSG_DONTWAIT, ret_number, sizeof(*ret_number), ret_fd, &n_fds);
 
-        if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof(*ret_number))
-                return 0;
-        header = CMSG_FIRSTHDR(&message);
-        if (!header || header->cmsg_type != SCM_RIGHTS)
-                return 0;
-        memcpy(ret_fd, CMSG_DATA(header), sizeof(*ret_fd));
-        return 1;
+        return n == sizeof(*ret_number) && n_fds == 1;
 }
 
 /* ---- The job's child ---- */
