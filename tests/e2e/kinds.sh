@@ -5,23 +5,28 @@
 # Every sample image, by the manifest: what can be mounted is, by ann, and holds
 # what it should; what cannot gives the right reason.
 
+# for_each_image COMMAND...: behind it the image, each once. The lines of an image follow each other.
+for_each_image() {
+    local image last=
+    while IFS=$'\t' read -r image _; do
+        [[ $image == "#"* || $image == "$last" ]] || "$@" "$image"
+        last=$image
+    done <"$images/manifest.tsv"
+}
+
+list_test() {
+    echo "test_image_${1//[.-]/_}"
+}
+
 list_tests() {
-    sed 's/\t.*//; /^#/d; s/[.-]/_/g; s/^/test_image_/' "$images/manifest.tsv" | uniq
+    for_each_image list_test
 }
 
-define_image_tests() {
-    local image
-    while read -r image; do
-        eval "test_image_${image//[.-]/_}() { check_image '$image'; }"
-    done < <(sed 's/\t.*//; /^#/d' "$images/manifest.tsv" | uniq)
+define_test() {
+    eval "test_image_${1//[.-]/_}() { check_image '$1'; }"
 }
 
-define_image_tests
-
-# Lines of the manifest: number, type, mountable, content, usage, offset.
-volumes_of() {
-    awk -F'\t' -v image="$1" '$1 == image { print $3, $5, $7, $8, $4, $10 }' "$images/manifest.tsv"
-}
+for_each_image define_test
 
 has_driver() {
     case $1 in
@@ -51,11 +56,11 @@ check_content() {
 }
 
 check_image() {
-    local image=$1 document path number type mountable content usage offset index=0 whole=
-    local -a numbers=() options=()
+    local image=$1 document of path number type mountable content usage offset index=0 volume whole=
+    local -a numbers=() options=() told
     local -A types contents mountables
-    while read -r number type mountable content usage offset; do
-        [[ $number != - ]] || continue
+    while IFS=$'\t' read -r of _ number usage type _ mountable content _ offset _; do
+        [[ $of == "$image" && $number != - ]] || continue
         [[ $number != 0 || $usage != filesystem ]] || whole=yes
         numbers+=("$number")
         types[$number]=$type contents[$number]=$content mountables[$number]=$mountable
@@ -63,7 +68,7 @@ check_image() {
         [[ -z $whole || $number == 0 ]] || mountables[$number]=part
         has_driver "$type" || mountables[$number]=driver
         [[ $number != 0 || $offset == 0 ]] || options=(--offset "$offset")
-    done < <(volumes_of "$image")
+    done <"$images/manifest.tsv"
     [[ $image != gpt-two-sectors.img ]] || options=(--sector-size 4096)
 
     if [[ ! " ${mountables[*]} " =~ " yes " ]]; then
@@ -73,10 +78,12 @@ check_image() {
     ann loopmount attach --json "${options[@]}" "$images/$image"
     document=$out
     for number in "${numbers[@]}"; do
-        expect_equal "$number" "$(json "image.volumes.$index.number" "$document")" "the number"
-        path=$(json "image.volumes.$index.mount_points" "$document")
+        volume=image.volumes.$index
+        mapfile -t told < <("$bin/json" "$volume.number" "$volume.type" "$volume.obstacle" "$volume.mount_points" <<<"$document")
+        path=${told[3]}
+        expect_equal "$number" "${told[0]}" "the number"
         if [[ ${types[$number]} != - ]]; then
-            expect_equal "${types[$number]}" "$(json "image.volumes.$index.type" "$document")" "the type"
+            expect_equal "${types[$number]}" "${told[1]}" "the type"
         fi
         if [[ ${mountables[$number]} == yes ]]; then
             [[ ${path%/*} == "$media" ]] || fail "volume $number is mounted at '$path'"
@@ -84,7 +91,7 @@ check_image() {
             [[ ${contents[$number]} == no ]] || check_content "$image" "$number" "$path" "${types[$number]}"
         else
             expect_equal "" "$path" "the mount point of volume $number"
-            [[ -n $(json "image.volumes.$index.obstacle" "$document") ]] || fail "no obstacle is told for volume $number"
+            [[ -n ${told[2]} ]] || fail "no obstacle is told for volume $number"
         fi
         index=$((index + 1))
     done

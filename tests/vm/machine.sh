@@ -91,7 +91,7 @@ kernel_line+=" systemd.show_status=0 systemd.getty_auto=no"
 
 # shellcheck disable=SC2054 # the commas are QEMU's
 guest_arguments=(-nodefaults -no-user-config -display none -machine pc,usb=off
-    -accel tcg,thread=multi,tb-size=512 -cpu max,la57=off,svm=off -smp 2 -m 1536
+    -accel tcg,thread=multi,tb-size=512 -cpu max,la57=off,svm=off -smp ${LOOPMOUNT_VM_CPUS:-2} -m 1536
     -bios qboot.rom -append "$kernel_line" -serial chardev:console
     -device virtio-blk-pci,drive=root,serial=root
     -device virtio-serial-pci

@@ -5,10 +5,6 @@
 
 reports=/run/loopmount-sanitizers
 
-snapshot() {
-    /mnt/share/bin/snapshot "$reports"
-}
-
 # Takes away by force what a test has left.
 clean_up_by_force() {
     local user dir
