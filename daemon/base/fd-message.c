@@ -43,13 +43,14 @@ static size_t fds_of(struct msghdr *message, int *ret_fds)
 
 ssize_t fd_message_receive(int socket, int flags, void *data, size_t size, int *ret_fds, size_t *n_fds)
 {
+        size_t n_wanted = MIN(*n_fds, FD_MESSAGE_FDS_MAX);
         Control control = { 0 };
         struct iovec part = { .iov_base = data, .iov_len = size };
         struct msghdr message = {
                 .msg_iov = &part,
                 .msg_iovlen = 1,
                 .msg_control = &control,
-                .msg_controllen = CMSG_LEN(sizeof(int) * MIN(*n_fds, FD_MESSAGE_FDS_MAX)),
+                .msg_controllen = CMSG_LEN(sizeof(int) * n_wanted),
         };
         ssize_t n = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
 
