@@ -89,10 +89,12 @@ take_turn() {
 kernel_line="console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off nokaslr tsc=reliable audit=0"
 kernel_line+=" systemd.show_status=0 systemd.getty_auto=no"
 
+# One processor: of two that are emulated one waits, computing, for what the other holds whenever that has to wait for
+# a real one; where two machines and other tests share two processors, each test takes twice as much of them.
 # Without ERMS the guest's kernel clears and copies memory by words: emulated, that is three times as fast as by bytes.
 # shellcheck disable=SC2054 # the commas are QEMU's
 guest_arguments=(-nodefaults -no-user-config -display none -machine pc,usb=off
-    -accel tcg,thread=multi,tb-size=512 -cpu max,la57=off,svm=off,erms=off -smp 2 -m 1536
+    -accel tcg,thread=multi,tb-size=512 -cpu max,la57=off,svm=off,erms=off -smp 1 -m 1536
     -bios qboot.rom -append "$kernel_line" -serial chardev:console
     -device virtio-blk-pci,drive=root,serial=root
     -device virtio-serial-pci
