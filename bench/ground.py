@@ -48,6 +48,7 @@ class Ground:
         self.udisks = ["/usr/libexec/udisks2/udisksd"]
         self.client = build / "client" / "loopmount"
         os.environ["LOOPMOUNT"] = str(self.client)
+        os.environ["LOOPMOUNT_BENCH_NOTHING"] = str(build / "bench" / "nothing")
         self.prepare_services(udisks_actions)
 
     def prepare_services(self, udisks_actions):

@@ -47,7 +47,7 @@ class Runs:
 
 
 def several(ground, clients, folder):
-    seconds = ground.rounds(0.1, 0.5, 1.5)
+    seconds = ground.rounds(0.1, 0.5, 0.5)
     runs = {(way, n): Runs() for n in clients for way in NAMES}
     for n in clients:
         for _ in range(ground.rounds(1, 3, 3)):
