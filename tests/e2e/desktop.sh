@@ -72,12 +72,12 @@ click_in() {
 
 # ---- what there is to see ----
 
-is_mounted() {
-    findmnt --mountpoint "$media/$label"
+is_attached() {
+    is_mounted "$media/$label"
 }
 
 is_detached() {
-    ! is_mounted && [[ ! -e $media/$label && -z $(ls /run/loopmount/images) ]]
+    ! is_attached && [[ ! -e $media/$label && -z $(ls /run/loopmount/images) ]]
 }
 
 no_client_is_left() {
@@ -91,7 +91,7 @@ expect_one_in_sidebar() {
 }
 
 expect_writable() {
-    wait_until "$label is mounted" is_mounted
+    wait_until "$label is mounted" is_attached
     ann_sh "echo new >$media/$label/new.txt"
 }
 
@@ -114,7 +114,7 @@ check_types() {
 double_click_the_image() {
     wait_for_window "$1"
     click_in "$2" "$3" 2
-    wait_until "$label is mounted" is_mounted
+    wait_until "$label is mounted" is_attached
 }
 
 # The only file of the folder is the first icon in it.
