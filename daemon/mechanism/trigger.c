@@ -42,7 +42,7 @@ static int configure(int fs_fd, const TriggerSpec *spec)
         char pipe_fd[16];
 
         snprintf(pipe_fd, sizeof(pipe_fd), "%d", spec->pipe_fd);
-        if (fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", "loopmount", 0) < 0 ||
+        if (fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", TRIGGER_SOURCE, 0) < 0 ||
             fsconfig(fs_fd, FSCONFIG_SET_STRING, "fd", pipe_fd, 0) < 0 ||
             fsconfig(fs_fd, FSCONFIG_SET_STRING, "minproto", PROTOCOL, 0) < 0 ||
             fsconfig(fs_fd, FSCONFIG_SET_STRING, "maxproto", PROTOCOL, 0) < 0 ||

@@ -14,6 +14,9 @@
 
 #include "base/macro.h"
 
+/* What mountinfo calls the source of one. */
+#define TRIGGER_SOURCE "loopmount"
+
 typedef struct TriggerSpec {
         int pipe_fd;        /* where requests are written to */
         uint64_t idle_usec; /* see trigger_expire(); 0: never. Rounded up to seconds */

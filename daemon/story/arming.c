@@ -15,6 +15,7 @@
 #include "mechanism/fdstore.h"
 #include "mechanism/mount.h"
 #include "mechanism/trigger.h"
+#include "mechanism/utab.h"
 #include "story/arming.h"
 
 struct Arming {
@@ -69,6 +70,9 @@ static int put_trigger(const Arming *arming, const Volume *volume, int parent_fd
 
         if (r >= 0)
                 r = send_trigger(arming->sockets[0], volume->number, fd);
+        /* A trigger without a line in utab is one all the same. */
+        if (r >= 0)
+                (void)utab_add_trigger(volume->mount_point);
         if (r >= 0)
                 r = mount_attach(mount_fd, parent_fd, strrchr(volume->mount_point, '/') + 1, ret_id);
         return r;

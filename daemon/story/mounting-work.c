@@ -102,7 +102,7 @@ static int attach(int parent_fd, const char *parent, Task *task)
                 return r;
         /* Without its line in utab the user could not unmount it with plain umount(8); it is still mounted. */
         if (path)
-                (void)utab_add(task->item.node, path);
+                (void)utab_add_volume(task->item.node, path);
         return 0;
 }
 

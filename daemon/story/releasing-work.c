@@ -100,7 +100,7 @@ static int find_mount(const Release *release, ReleaseItem *item)
         /* It waits to be entered. */
         if (r >= 0 && item->order.mount_id == item->order.trigger_id)
                 return -ENOENT;
-        if (r >= 0 && needs_clone(release, item))
+        if (r >= 0 && needs_clone(release, item) && item->clone < 0)
                 r = mount_clone(item->path, item->order.mount_id, &item->clone);
         return r;
 }
@@ -171,7 +171,7 @@ static int unmount_all(Release *release, size_t *ret_failed)
         bool gone = loop_is_gone(release->order.loop_number, release->order.diskseq);
 
         for (size_t i = 0; i < release->order.n_items; i++) {
-                int r = gone ? 0 : unmount(release, &release->items[i]);
+                int r = gone || release->items[i].unmounted ? 0 : unmount(release, &release->items[i]);
 
                 if (r < 0) {
                         *ret_failed = i;
@@ -205,6 +205,8 @@ static void disarm_all(Release *release)
                         continue;
                 r = TRY_TWICE(remove_trigger(item));
                 item->disarmed = r >= 0 || r == -ESTALE;
+                if (item->disarmed)
+                        (void)utab_remove_trigger(item->path);
         }
 }
 
@@ -212,7 +214,7 @@ static void forget_utab(const Release *release)
 {
         for (size_t i = 0; i < release->order.n_items; i++)
                 if (release->items[i].unmounted)
-                        (void)utab_remove(release->items[i].path);
+                        (void)utab_remove_volume(release->items[i].path);
 }
 
 /* The last chance to hear of what could not be written: no unmount and no close tells. */
@@ -292,11 +294,13 @@ static ssize_t ask_for_holders(const Release *release, uint64_t mount_id, char *
         return n;
 }
 
-static void describe_holders(const Release *release, uint64_t mount_id, ReleaseAnswer *answer)
+/* False: none are found. */
+static bool describe_holders(const Release *release, uint64_t mount_id, ReleaseAnswer *answer)
 {
         char who[RELEASE_DETAIL_SIZE / 2];
+        bool found = ask_for_holders(release, mount_id, who, sizeof(who)) > 0;
 
-        if (ask_for_holders(release, mount_id, who, sizeof(who)) > 0)
+        if (found)
                 snprintf(answer->detail, sizeof(answer->detail), "it is in use by %s", who);
         else if (mount_id == 0)
                 snprintf(answer->detail, sizeof(answer->detail),
@@ -304,6 +308,23 @@ static void describe_holders(const Release *release, uint64_t mount_id, ReleaseA
         else
                 snprintf(answer->detail, sizeof(answer->detail),
                          "something is mounted below it, or the kernel uses it");
+        return found;
+}
+
+/* Whoever had it and is not found any more has left while he was looked for: then it is tried again. */
+static int unmount_or_explain(Release *release, ReleaseAnswer *answer, bool *ret_asked)
+{
+        size_t failed = 0;
+        int r = unmount_all(release, &failed);
+
+        *ret_asked = r == -EBUSY;
+        if (r == -EBUSY && !describe_holders(release, release->items[failed].order.mount_id, answer))
+                r = unmount_all(release, &failed);
+        if (r < 0)
+                put_all_back(release);
+        else
+                *answer->detail = 0;
+        return r;
 }
 
 /* ---- The device ---- */
@@ -390,16 +411,9 @@ static int unmount_and_release(Release *release, int fd, int channel)
         const ReleaseOrder *order = &release->order;
         ReleaseAnswer answer = { .stage = STAGE_UNMOUNT };
         bool asked = false;
-        size_t failed = 0;
         int r;
 
-        answer.error = unmount_all(release, &failed);
-        if (answer.error < 0) {
-                put_all_back(release);
-                asked = answer.error == -EBUSY;
-                if (asked)
-                        describe_holders(release, release->items[failed].order.mount_id, &answer);
-        }
+        answer.error = unmount_or_explain(release, &answer, &asked);
         forget_utab(release);
         if (answer.error >= 0)
                 disarm_all(release);
@@ -414,9 +428,10 @@ static int unmount_and_release(Release *release, int fd, int channel)
                 answer.stage = STAGE_RELEASE;
                 answer.error = release_device(order, fd);
                 fd = -1;
-                asked = answer.error == -EBUSY;
-                if (asked)
-                        describe_holders(release, 0, &answer);
+                if (answer.error == -EBUSY) {
+                        asked = true;
+                        (void)describe_holders(release, 0, &answer);
+                }
         }
         r = send_answer(channel, release, &answer, fd);
         return r < 0 || !asked ? r : WORKER_IS_SPENT;

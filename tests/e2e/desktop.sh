@@ -31,7 +31,7 @@ stop_desktop() {
     local code=$?
     trap - EXIT
     rm -rf /home/ann/images /home/ann/disks
-    pkill --uid ann --exact 'thunar|Thunar|pcmanfm|loopmount|lxpolkit|Xvfb' || true
+    pkill --uid ann --exact 'thunar|Thunar|pcmanfm|xterm|loopmount|lxpolkit|Xvfb' || true
     pkill --uid ann 'gvfs|xfconfd|xfce4-notifyd|dconf-service|openbox|xdg-|menu-cached|at-spi' || true
     systemctl stop udisks2.service
     systemctl mask --quiet udisks2.service
@@ -78,6 +78,17 @@ is_attached() {
 
 is_detached() {
     ! is_attached && [[ ! -e $media/$label && -z $(ls /run/loopmount/images) ]]
+}
+
+# A file manager may still be reading what is new in it.
+detached() {
+    tries ann loopmount detach "$1"
+    [[ $status -eq 0 ]]
+}
+
+is_waiting() {
+    ann loopmount list --json
+    [[ $(json images.0.volumes.0.waiting) == true ]]
 }
 
 no_client_is_left() {
@@ -137,6 +148,13 @@ check_pcmanfm() {
     click_in -40 -24
     wait_until "the notification has ejected it" is_detached
     wait_until "nobody waits for the notification" no_client_is_left
+
+    ann loopmount attach "$iso"
+    wait_for_window pcmanfm --class
+    picture pcmanfm
+    wait_for_window pcmanfm --class
+    click_in 138 190
+    wait_until "the sidebar has ejected it" is_detached
     pkill --uid ann --exact pcmanfm
 }
 
@@ -164,7 +182,7 @@ check_open_with() {
     picture open-with
     ann xdotool key Down Return
     expect_writable
-    ann loopmount detach disks/fat16.img
+    wait_until "Thunar has looked at it" detached disks/fat16.img
     wait_until "nobody waits for the notification" no_client_is_left
 }
 
@@ -184,6 +202,35 @@ check_gio() {
     expect_one_in_sidebar
     ann gio mount --unmount "file://$media/$label"
     wait_until "gio has ejected it" is_detached
+}
+
+# What waits is not listed, nor entered by those that list; what is entered is as any other.
+check_on_access() {
+    ann loopmount attach --on-access "$iso"
+    wait_for_window '^disks'
+    picture waiting
+    ann gio mount -l
+    expect_out_lacks "$label"
+    wait_until "it waits" is_waiting
+    ann ls "$media/$label/"
+    expect_one_in_sidebar
+    ann gio mount --unmount "file://$media/$label"
+    wait_until "it waits again" is_waiting
+    ann gio mount -l
+    expect_out_lacks "$label"
+    ann loopmount detach "$iso"
+}
+
+# As a terminal shows it, in colours.
+check_list() {
+    ann loopmount attach "$iso" disks/fat16.img "$images/gpt-multi.img"
+    # shellcheck disable=SC2016 # for the other shell
+    start terminal ann xterm -T list -geometry 110x16+0+0 -fa Mono -fs 8 -e bash -c \
+        'echo "$ loopmount list"; loopmount list; sleep 600'
+    wait_for_window '^list$'
+    picture list
+    pkill --uid ann --exact xterm
+    ann loopmount detach --all
 }
 
 # What cannot be opened is told.
@@ -245,6 +292,8 @@ test_double_click_notification_sidebar_and_password() {
     check_open_with
     check_launch
     check_gio
+    check_on_access
+    check_list
     check_error
     check_password
 }

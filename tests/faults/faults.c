@@ -82,7 +82,7 @@ static void check_mounts(Bench *bench, unsigned n_mounts, unsigned n_mount_point
                 bench_complain(bench, "there is not one image, attached and ann's");
         if (n != n_mounts)
                 bench_complain(bench, "there are %u mounts, not %u", n, n_mounts);
-        /* A mount without a line in utab is one all the same; see utab_add() in mounting-work.c. */
+        /* A mount without a line in utab is one all the same; see utab_add_volume() in mounting-work.c. */
         if (test_snapshot_count(now, "utab ") > n)
                 bench_complain(bench, "utab has more lines than there are mounts");
         if (test_snapshot_count(now, "mount point /run/media/ann/") != n_mount_points + 1)
@@ -187,7 +187,7 @@ static void check_two_mounted(Bench *bench, const TestCall *call)
 
 /* ---- on access ---- */
 
-/* Waiting is mounting, too: what is mounted is a trigger, which has no line in utab. */
+/* Waiting is mounting, too: what is mounted is a trigger. */
 static TestCall *start_attach_on_access(Bench *bench)
 {
         return test_attach_start(bench->ann, bench->parts_fd, "{'on-access': <true>, 'volumes': <[uint32 1, 2]>}");

@@ -35,6 +35,17 @@ static unsigned count_mounted(void)
         return n;
 }
 
+/* Desktops do not list it: they would enter it. */
+static bool is_hidden(const char *fs_type)
+{
+        const char *const argv[] = { "findmnt", "--mtab", "--raw", "--noheadings", "--output", "OPTIONS", "--types", fs_type, NULL };
+        g_autofree char *output = NULL;
+
+        g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &output, NULL, NULL,
+                                   NULL));
+        return strstr(output, "x-gvfs-hide");
+}
+
 static bool is_waiting(GDBusConnection *bus, const char *image, unsigned number)
 {
         g_autofree char *volume = test_volume_path(image, number);
@@ -94,6 +105,7 @@ static void test_enter(TestGround *g, gconstpointer userdata)
         (void)userdata;
         g_assert_cmpstr(mount_points[0], ==, "/run/media/ann/LABEL");
         g_assert_true(is_waiting(g->ann, image, 0));
+        g_assert_true(is_hidden("autofs"));
         g_assert_true(test_property_bool(g->ann, image, IMAGE, "OnAccess"));
         g_assert_cmpuint(test_property_number(g->ann, image, IMAGE, "IdleTimeout"), ==, 5 * 60 * USEC_PER_SEC);
         g_autofree char *shown = test_mount_point_of(g->ann, image, 0);
@@ -111,6 +123,8 @@ static void test_enter(TestGround *g, gconstpointer userdata)
         test_signals_clear(g->signals);
         test_assert_hello(TEST_ANN, mount_points[0]);
         g_assert_cmpuint(count_mounted(), ==, 1);
+        g_assert_true(is_hidden("autofs"));
+        g_assert_false(is_hidden("ext4"));
         g_autoptr(GVariant) changed = test_signals_wait_changed(g->signals, volume, VOLUME, "Waiting");
         g_assert_false(g_variant_get_boolean(changed));
         g_autofree char *options = test_mount_options(mount_points[0]);

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "mechanism/trigger.h"
 #include "mechanism/utab.h"
 
 #define UTAB "/run/mount/utab"
@@ -36,11 +37,11 @@ static char *read_utab(void)
 }
 
 /* What mount(8) says of the mount with that source, by libmount. */
-static void assert_helper(const char *source, const char *helper)
+static char *read_options(const char *source)
 {
-        g_autofree char *output = NULL, *wanted = g_strdup_printf("uhelper=%s)", helper ? helper : "");
         const char *const argv[] = { "mount", "-t", "tmpfs", NULL };
         g_autoptr(GError) error = NULL;
+        g_autofree char *output = NULL;
         char **line;
 
         g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &output, NULL, NULL, &error);
@@ -49,10 +50,25 @@ static void assert_helper(const char *source, const char *helper)
         for (line = lines; *line && !g_str_has_prefix(*line, source); line++)
                 ;
         g_assert_nonnull(*line);
+        return g_strdup(strrchr(*line, '('));
+}
+
+static void assert_helper(const char *source, const char *helper)
+{
+        g_autofree char *options = read_options(source);
+        g_autofree char *wanted = g_strdup_printf("uhelper=%s)", helper ? helper : "");
+
         if (helper)
-                g_assert_true(g_str_has_suffix(*line, wanted));
+                g_assert_true(g_str_has_suffix(options, wanted));
         else
-                g_assert_null(strstr(*line, "uhelper="));
+                g_assert_null(strstr(options, "uhelper="));
+}
+
+static void assert_hidden(const char *source, bool hidden)
+{
+        g_autofree char *options = read_options(source);
+
+        g_assert_cmpint(g_str_has_suffix(options, ",x-gvfs-hide)"), ==, hidden);
 }
 
 static void set_up(void)
@@ -88,9 +104,9 @@ static void unmount_theirs(void)
 static void test_understood(void)
 {
         set_up();
-        g_assert_cmpint(utab_add(OUR_DISK, OURS), ==, 0);
+        g_assert_cmpint(utab_add_volume(OUR_DISK, OURS), ==, 0);
         assert_helper(OUR_DISK, UTAB_UMOUNT_HELPER);
-        g_assert_cmpint(utab_remove(OURS), ==, 0);
+        g_assert_cmpint(utab_remove_volume(OURS), ==, 0);
         assert_helper(OUR_DISK, NULL);
         tear_down();
 }
@@ -99,17 +115,46 @@ static void test_side_by_side(void)
 {
         set_up();
         mount_theirs();
-        g_assert_cmpint(utab_add(OUR_DISK, OURS), ==, 0);
+        g_assert_cmpint(utab_add_volume(OUR_DISK, OURS), ==, 0);
         assert_helper(THEIR_DISK, "theirs");
         assert_helper(OUR_DISK, UTAB_UMOUNT_HELPER);
         /* libmount writes anew what we have written. */
         unmount_theirs();
         mount_theirs();
         assert_helper(OUR_DISK, UTAB_UMOUNT_HELPER);
-        g_assert_cmpint(utab_remove(OURS), ==, 0);
+        g_assert_cmpint(utab_remove_volume(OURS), ==, 0);
         assert_helper(OUR_DISK, NULL);
         assert_helper(THEIR_DISK, "theirs");
         unmount_theirs();
+        tear_down();
+}
+
+/* A volume is mounted on top of its trigger: two mounts at one place, and each has a line of its own. */
+static void test_trigger(void)
+{
+        set_up();
+        g_assert_cmpint(umount2(OURS, 0), ==, 0);
+        g_assert_cmpint(utab_add_trigger(OURS), ==, 0);
+        g_assert_cmpint(mount(TRIGGER_SOURCE, OURS, "tmpfs", 0, NULL), ==, 0);
+        assert_hidden(TRIGGER_SOURCE, true);
+        for (unsigned i = 0; i < 2; i++) {
+                g_assert_cmpint(mount(OUR_DISK, OURS, "tmpfs", 0, NULL), ==, 0);
+                assert_hidden(OUR_DISK, false);
+                g_assert_cmpint(utab_add_volume(OUR_DISK, OURS), ==, 0);
+                assert_helper(OUR_DISK, UTAB_UMOUNT_HELPER);
+                assert_hidden(OUR_DISK, false);
+                assert_helper(TRIGGER_SOURCE, NULL);
+                assert_hidden(TRIGGER_SOURCE, true);
+                /* The second time it is libmount that takes the line away: of what it unmounts. */
+                if (i == 0)
+                        g_assert_cmpint(umount2(OURS, 0), ==, 0);
+                else
+                        run((const char *const[]){ "umount", "-i", OURS, NULL });
+                g_assert_cmpint(utab_remove_volume(OURS), ==, 0);
+                assert_hidden(TRIGGER_SOURCE, true);
+        }
+        g_assert_cmpint(utab_remove_trigger(OURS), ==, 0);
+        assert_hidden(TRIGGER_SOURCE, false);
         tear_down();
 }
 
@@ -117,17 +162,17 @@ static void test_side_by_side(void)
 static void test_similar(void)
 {
         set_up();
-        g_assert_cmpint(utab_add(OUR_DISK, OURS " 2"), ==, 0);
-        g_assert_cmpint(utab_add("TARGET=" OURS, OURS "/in"), ==, 0);
+        g_assert_cmpint(utab_add_volume(OUR_DISK, OURS " 2"), ==, 0);
+        g_assert_cmpint(utab_add_volume("TARGET=" OURS, OURS "/in"), ==, 0);
         g_autofree char *before = read_utab();
-        g_assert_cmpint(utab_add(OUR_DISK, OURS), ==, 0);
-        g_assert_cmpint(utab_add(OUR_DISK, OURS), ==, 0);
-        g_assert_cmpint(utab_remove(OURS), ==, 0);
-        g_assert_cmpint(utab_remove("/run/test-utab/other"), ==, 0);
+        g_assert_cmpint(utab_add_volume(OUR_DISK, OURS), ==, 0);
+        g_assert_cmpint(utab_add_volume(OUR_DISK, OURS), ==, 0);
+        g_assert_cmpint(utab_remove_volume(OURS), ==, 0);
+        g_assert_cmpint(utab_remove_volume("/run/test-utab/other"), ==, 0);
         g_autofree char *after = read_utab();
         g_assert_cmpstr(after, ==, before);
-        g_assert_cmpint(utab_remove(OURS " 2"), ==, 0);
-        g_assert_cmpint(utab_remove(OURS "/in"), ==, 0);
+        g_assert_cmpint(utab_remove_volume(OURS " 2"), ==, 0);
+        g_assert_cmpint(utab_remove_volume(OURS "/in"), ==, 0);
         tear_down();
 }
 
@@ -147,10 +192,10 @@ static void test_concurrent(void)
                 for (unsigned j = 0; j < LINES; j++) {
                         g_autofree char *path = g_strdup_printf("/run/test-utab/%u/%u", i, j);
                         g_autofree char *target = g_strdup_printf("TARGET=%s ", path);
-                        g_assert_cmpint(utab_add(OUR_DISK, path), ==, 0);
+                        g_assert_cmpint(utab_add_volume(OUR_DISK, path), ==, 0);
                         g_autofree char *text = read_utab();
                         g_assert_nonnull(strstr(text, target));
-                        g_assert_cmpint(utab_remove(path), ==, 0);
+                        g_assert_cmpint(utab_remove_volume(path), ==, 0);
                 }
                 _exit(0);
         }
@@ -167,12 +212,12 @@ static void test_unreadable(void)
         set_up();
         g_assert_cmpint(unlink(UTAB), ==, 0);
         g_assert_cmpint(mkdir(UTAB, 0755), ==, 0);
-        g_assert_cmpint(utab_add(OUR_DISK, OURS), <, 0);
-        g_assert_cmpint(utab_remove(OURS), <, 0);
+        g_assert_cmpint(utab_add_volume(OUR_DISK, OURS), <, 0);
+        g_assert_cmpint(utab_remove_volume(OURS), <, 0);
         g_assert_cmpint(rmdir(UTAB), ==, 0);
-        g_assert_cmpint(utab_remove(OURS), ==, 0);
-        g_assert_cmpint(utab_add(OUR_DISK, OURS), ==, 0);
-        g_assert_cmpint(utab_remove(OURS), ==, 0);
+        g_assert_cmpint(utab_remove_volume(OURS), ==, 0);
+        g_assert_cmpint(utab_add_volume(OUR_DISK, OURS), ==, 0);
+        g_assert_cmpint(utab_remove_volume(OURS), ==, 0);
         tear_down();
 }
 
@@ -181,6 +226,7 @@ int main(int argc, char **argv)
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/utab/understood", test_understood);
         g_test_add_func("/utab/side-by-side", test_side_by_side);
+        g_test_add_func("/utab/trigger", test_trigger);
         g_test_add_func("/utab/similar", test_similar);
         g_test_add_func("/utab/concurrent", test_concurrent);
         g_test_add_func("/utab/unreadable", test_unreadable);
