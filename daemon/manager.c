@@ -320,9 +320,9 @@ static int set_up_service(Manager *manager)
         if (r >= 0)
                 r = probe_prepare_sandbox();
         if (r >= 0)
-                r = closer_set_up();
-        if (r >= 0)
                 r = set_up_events(manager);
+        if (r >= 0)
+                r = closer_set_up(service->event);
         if (r < 0)
                 return r;
         service->registry = registry_new(on_registry_event, manager);
@@ -372,6 +372,7 @@ static void tear_down(Manager *manager)
         registry_free(service->registry);
         user_cache_free(service->users);
         config_free(service->config);
+        closer_tear_down();
         sd_event_unref(service->event);
 }
 

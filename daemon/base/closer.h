@@ -6,8 +6,15 @@
 
 #include "base/macro.h"
 
-/* Opens now what closer_close() and closer_withdraw() would open when they are needed first. */
-int closer_set_up(void);
+/* What the process list shows; while it waits, and while it closes. */
+#define CLOSER_IDLE_NAME "idle-closer"
+#define CLOSER_NAME "closer"
+
+/* Makes the first of these processes. To be called once, before the others here. */
+int closer_set_up(sd_event *event);
+
+/* Ends the one that waits. */
+void closer_tear_down(void);
 
 /*
  * Closes @fd in a child, for a descriptor whose close may block. That is each one

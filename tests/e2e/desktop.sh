@@ -91,6 +91,10 @@ is_waiting() {
     [[ $(json images.0.volumes.0.waiting) == true ]]
 }
 
+no_thunar_is_left() {
+    ! pgrep --uid ann --exact 'thunar|Thunar'
+}
+
 no_client_is_left() {
     ! pgrep --exact loopmount
 }
@@ -99,6 +103,11 @@ expect_one_in_sidebar() {
     ann gio mount -l
     [[ $(grep -c "^ *Mount.*: $label -> file://$media/$label\$" <<<"$out") -eq 1 ]] || fail "it is not there once"
     [[ $(grep -c "$label\|loop" <<<"$out") -eq 1 ]] || fail "it is there twice"
+}
+
+is_not_listed() {
+    ann gio mount -l
+    [[ $out != *"$label"* ]]
 }
 
 expect_writable() {
@@ -153,7 +162,8 @@ check_pcmanfm() {
     wait_for_window pcmanfm --class
     picture pcmanfm
     wait_for_window pcmanfm --class
-    click_in 138 190
+    # With GTK 3, on Debian 13, lines are narrower.
+    click_in 138 "$([[ $suite == bookworm ]] && echo 190 || echo 164)"
     wait_until "the sidebar has ejected it" is_detached
     pkill --uid ann --exact pcmanfm
 }
@@ -204,8 +214,13 @@ check_gio() {
     wait_until "gio has ejected it" is_detached
 }
 
-# What waits is not listed, nor entered by those that list; what is entered is as any other.
+# What waits is not listed, nor entered by those that list; what is entered is as any other. A Thunar that has shown the
+# folder before would enter it by itself, at least that of Debian 13.
 check_on_access() {
+    pkill --uid ann --exact 'thunar|Thunar'
+    wait_until "Thunar has ended" no_thunar_is_left
+    start files ann thunar /home/ann/disks
+    wait_for_window '^disks'
     ann loopmount attach --on-access "$iso"
     wait_for_window '^disks'
     picture waiting
@@ -216,8 +231,8 @@ check_on_access() {
     expect_one_in_sidebar
     ann gio mount --unmount "file://$media/$label"
     wait_until "it waits again" is_waiting
-    ann gio mount -l
-    expect_out_lacks "$label"
+    wait_until "it is not in the sidebar any more" is_not_listed
+    is_waiting || fail "it was entered"
     ann loopmount detach "$iso"
 }
 

@@ -58,7 +58,8 @@ static const Class classes[] = {
         { " getrandom ", { EINTR, EAGAIN } },
 
         /* They tell or set what is the process's own and there already. */
-        { " getpid getppid gettid getuid geteuid getgid getegid rt_sigprocmask rt_sigaction timerfd_settime ", { 0 } },
+        { " getpid getppid gettid getuid geteuid getgid getegid rt_sigprocmask rt_sigaction timerfd_settime "
+          "sched_yield ", { 0 } },
         /* They fail only if there is no such child or process: which would be ours, and not reaped. */
         { " waitid wait4 kill pidfd_send_signal setpgid ", { 0 } },
         /* Advice. */

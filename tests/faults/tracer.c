@@ -31,6 +31,8 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 
+#include "base/closer.h"
+
 #define CALLS_MAX 65536
 #define NUMBERS_MAX 1024
 #define PROCESSES_MAX 64
@@ -236,7 +238,7 @@ static bool looks_again(Process *process, int number, const uint64_t *arguments)
 {
         bool was = process->pausing;
 
-        if (number == SYS_ppoll && arguments[1] == 0)
+        if ((number == SYS_ppoll && arguments[1] == 0) || number == SYS_sched_yield)
                 process->pausing = true;
         else if (number != SYS_fcntl && number != SYS_waitid && number != SYS_wait4)
                 process->pausing = false;
@@ -402,7 +404,17 @@ static Process *seize(pid_t pid)
         return process;
 }
 
-/* Children that wait for their next job, in the order in which they were made: "d.w1" and so on. */
+static bool is_closer(const char *pid)
+{
+        g_autofree char *path = g_strdup_printf("/proc/%s/comm", pid), *comm = NULL;
+
+        return g_file_get_contents(path, &comm, NULL, NULL) && streq(g_strchomp(comm), CLOSER_IDLE_NAME);
+}
+
+/*
+ * Children that wait for their next job, in the order in which they were made: "d.w1" and so on. Not the closer: it
+ * makes no call that can fail.
+ */
 static void seize_children(void)
 {
         g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", daemon_pid, daemon_pid), *text = NULL;
@@ -412,7 +424,7 @@ static void seize_children(void)
                 return;
         g_auto(GStrv) pids = g_strsplit(g_strchomp(text), " ", -1);
         for (char **pid = pids; *pid; pid++) {
-                Process *process = **pid ? seize(atoi(*pid)) : NULL;
+                Process *process = **pid && !is_closer(*pid) ? seize(atoi(*pid)) : NULL;
 
                 if (!process)
                         continue;

@@ -49,10 +49,7 @@ static void let_it_rest(void)
 /* Its workers wait for more to do for a while. */
 static bool has_no_children(gpointer userdata)
 {
-        pid_t daemon = *(pid_t *)userdata;
-        g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", daemon, daemon), *children = NULL;
-
-        return g_file_get_contents(path, &children, NULL, NULL) && children[0] == 0;
+        return !test_has_children(*(pid_t *)userdata);
 }
 
 /* Until it neither rests nor has anything to do. */

@@ -21,7 +21,8 @@ TestSnapshot *test_snapshot_take(pid_t daemon);
 /* The same when the daemon's children have ended: some live a moment longer than what they did. */
 TestSnapshot *test_snapshot_take_idle(pid_t daemon);
 
-/* Whether it has children that do something. */
+/* Whether it has children, beside the closer that waits; and whether they do something. */
+bool test_has_children(pid_t daemon);
 bool test_has_busy_children(pid_t daemon);
 
 TestSnapshot *test_snapshot_free(TestSnapshot *snapshot);

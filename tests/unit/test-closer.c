@@ -1,33 +1,46 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What has been closed, by a child, is closed here too; and leads nowhere where the number is kept. */
-#include <dirent.h>
+/*
+ * What has been closed, by a child, is closed here too; and leads nowhere where the number is kept. One child
+ * does it again and again; one that hangs, here since it is stopped, keeps nobody waiting.
+ */
 #include <fcntl.h>
 #include <glib.h>
 #include <signal.h>
 #include <sys/wait.h>
 
 #include "base/closer.h"
+#include "own-process.h"
 
 static sd_event *event;
 
-static size_t count_fds(void)
+static void turn(void)
 {
-        DIR *directory = opendir("/proc/self/fd");
-        size_t n = 0;
-
-        g_assert_nonnull(directory);
-        while (readdir(directory))
-                n++;
-        closedir(directory);
-        return n;
+        g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_SEC), >=, 0);
 }
 
-static void turn_until_quiet(void)
+static void wait_until_closed(int fd)
 {
-        siginfo_t info;
+        while (fcntl(fd, F_GETFD) >= 0)
+                g_usleep(100);
+}
 
-        while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
-                g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_SEC), >, 0);
+/* When one is back from what it has closed. */
+static pid_t wait_for_idle(void)
+{
+        pid_t pid;
+
+        while ((pid = own_idle_closer()) == 0)
+                g_usleep(100);
+        return pid;
+}
+
+static int open_pipe(int *ret_reader)
+{
+        int pair[2];
+
+        g_assert_cmpint(pipe2(pair, O_CLOEXEC | O_NONBLOCK), ==, 0);
+        *ret_reader = pair[0];
+        return pair[1];
 }
 
 static void assert_end_of_file(int fd)
@@ -35,57 +48,120 @@ static void assert_end_of_file(int fd)
         char byte;
 
         g_assert_cmpint(read(fd, &byte, 1), ==, 0);
+        close(fd);
 }
 
 static void test_close(void)
 {
-        int pair[2];
+        pid_t pid = wait_for_idle();
 
-        g_assert_cmpint(pipe2(pair, O_CLOEXEC | O_NONBLOCK), ==, 0);
-        closer_close(event, pair[1]);
-        turn_until_quiet();
-        g_assert_cmpint(fcntl(pair[1], F_GETFD), <, 0);
-        assert_end_of_file(pair[0]);
-        close(pair[0]);
+        for (unsigned i = 0; i < 10; i++) {
+                int reader, fd = open_pipe(&reader);
+
+                closer_close(event, fd);
+                wait_until_closed(fd);
+                assert_end_of_file(reader);
+                g_assert_cmpint(wait_for_idle(), ==, pid);
+        }
+        g_assert_cmpuint(own_children(), ==, 0);
 }
 
 /* Whoever closes the number later closes nothing that could block. */
 static void test_withdraw(void)
 {
-        size_t before = count_fds();
-        int pair[2], other = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        size_t before = own_descriptors();
+        int reader, fd = open_pipe(&reader), other = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-        g_assert_cmpint(pipe2(pair, O_CLOEXEC | O_NONBLOCK), ==, 0);
-        g_assert_cmpint(closer_withdraw(event, pair[1]), ==, 0);
-        g_assert_cmpint(fcntl(pair[1], F_GETFD), ==, FD_CLOEXEC);
-        g_assert_true(fcntl(pair[1], F_GETFL) & O_PATH);
-        g_assert_cmpint(closer_withdraw(event, pair[1]), ==, 0);
+        g_assert_cmpint(closer_withdraw(event, fd), ==, 0);
+        g_assert_cmpint(fcntl(fd, F_GETFD), ==, FD_CLOEXEC);
+        g_assert_true(fcntl(fd, F_GETFL) & O_PATH);
+        g_assert_cmpint(closer_withdraw(event, fd), ==, 0);
         g_assert_cmpint(closer_withdraw(event, other), ==, 0);
-        turn_until_quiet();
-        assert_end_of_file(pair[0]);
-        close(pair[0]);
-        close(pair[1]);
+        (void)wait_for_idle();
+        assert_end_of_file(reader);
+        close(fd);
         close(other);
-        g_assert_cmpuint(count_fds(), ==, before);
+        own_assert_descriptors(event, before);
+}
+
+/* Others are closed by another one meanwhile; when all are back one is left. */
+static void test_hang(void)
+{
+        size_t before = own_descriptors();
+        int reader, fd = open_pipe(&reader), other_reader, other = open_pipe(&other_reader);
+        pid_t hanging = wait_for_idle();
+
+        g_assert_cmpint(kill(hanging, SIGSTOP), ==, 0);
+        g_assert_cmpint(waitid(P_PID, (id_t)hanging, &(siginfo_t){ 0 }, WSTOPPED), ==, 0);
+        closer_close(event, fd);
+        closer_close(event, other);
+        wait_until_closed(other);
+        assert_end_of_file(other_reader);
+        g_assert_cmpint(fcntl(fd, F_GETFD), >=, 0);
+        g_assert_cmpint(kill(hanging, SIGCONT), ==, 0);
+        wait_until_closed(fd);
+        assert_end_of_file(reader);
+        while (own_descriptors() > before)
+                turn();
+        (void)wait_for_idle();
+        g_assert_cmpuint(own_children(), ==, 0);
+        own_assert_descriptors(event, before);
+}
+
+/* One that is gone is not waited for. */
+static void test_killed(void)
+{
+        size_t before = own_descriptors();
+        int reader, fd = open_pipe(&reader);
+        pid_t killed = wait_for_idle();
+
+        g_assert_cmpint(kill(killed, SIGKILL), ==, 0);
+        g_assert_cmpint(waitid(P_PID, (id_t)killed, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), ==, 0);
+        while (own_children() > 0)
+                turn();
+        closer_close(event, fd);
+        wait_until_closed(fd);
+        assert_end_of_file(reader);
+        g_assert_cmpint(wait_for_idle(), !=, killed);
+        own_assert_descriptors(event, before);
+}
+
+/* The error is its caller's, and the descriptor what it was. */
+static void test_killed_meanwhile(void)
+{
+        int reader, fd = open_pipe(&reader);
+        pid_t killed = wait_for_idle();
+
+        g_assert_cmpint(kill(killed, SIGKILL), ==, 0);
+        g_assert_cmpint(waitid(P_PID, (id_t)killed, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), ==, 0);
+        g_assert_cmpint(closer_withdraw(event, fd), ==, -ECHILD);
+        while (own_children() > 0)
+                turn();
+        g_assert_cmpint(closer_withdraw(event, fd), ==, 0);
+        (void)wait_for_idle();
+        assert_end_of_file(reader);
+        close(fd);
 }
 
 int main(int argc, char *argv[])
 {
         sigset_t signals;
+        int r;
 
         g_test_init(&argc, &argv, NULL);
         sigemptyset(&signals);
         sigaddset(&signals, SIGCHLD);
         sigprocmask(SIG_BLOCK, &signals, NULL);
         g_assert_cmpint(sd_event_new(&event), ==, 0);
-        g_assert_cmpint(closer_set_up(), ==, 0);
-        /* For which the event loop opens some descriptors. */
-        closer_close(event, open("/", O_PATH | O_CLOEXEC));
-        turn_until_quiet();
+        g_assert_cmpint(closer_set_up(event), ==, 0);
         g_test_add_func("/closer/close", test_close);
         g_test_add_func("/closer/withdraw", test_withdraw);
-
-        int r = g_test_run();
+        g_test_add_func("/closer/hang", test_hang);
+        g_test_add_func("/closer/killed", test_killed);
+        g_test_add_func("/closer/killed-meanwhile", test_killed_meanwhile);
+        r = g_test_run();
+        closer_tear_down();
+        g_assert_cmpint(waitid(P_ALL, 0, &(siginfo_t){ 0 }, WEXITED | WNOWAIT | WNOHANG), <, 0);
         sd_event_unref(event);
         return r;
 }

@@ -5,7 +5,6 @@
  * ones), and a child has the descriptors that it was given and no others. The
  * children here also do what a taken-over one would.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <glib.h>
 #include <signal.h>
@@ -18,6 +17,7 @@
 
 #include "base/closer.h"
 #include "mechanism/job.h"
+#include "own-process.h"
 
 #define LONG_USEC (60 * USEC_PER_SEC)
 #define SHORT_USEC (100 * USEC_PER_MSEC)
@@ -68,19 +68,18 @@ static void turn(void)
         g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_SEC), >, 0);
 }
 
-static bool have_children(void)
-{
-        siginfo_t info;
-
-        return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
-}
-
 /* Until all that was started is reaped. */
 static void turn_until_quiet(void)
 {
-        while (have_children())
-                turn();
+        while (own_children() > 0)
+                g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_MSEC), >=, 0);
         g_assert_cmpuint(job_n_stuck_all(), ==, 0);
+}
+
+static size_t count_quiet_descriptors(void)
+{
+        turn_until_quiet();
+        return own_descriptors();
 }
 
 static void run(JobFunction function, const void *parameters, uint64_t timeout_usec, Outcome *outcome)
@@ -108,18 +107,6 @@ static void assert_ends(JobFunction function, int error)
         g_free(outcome.data);
 }
 
-static size_t count_fds(void)
-{
-        DIR *directory = opendir("/proc/self/fd");
-        size_t n = 0;
-
-        g_assert_nonnull(directory);
-        while (readdir(directory))
-                n++;
-        closedir(directory);
-        return n;
-}
-
 /* ---- Answers ---- */
 
 static int run_echo(int channel, const void *parameters)
@@ -136,7 +123,7 @@ static void test_answer(void)
         g_assert_cmpmem(outcome.data, outcome.size, "what was seen", strlen("what was seen"));
         g_assert_cmpuint(outcome.n_fds, ==, 0);
         g_free(outcome.data);
-        n_fds_at_start = count_fds();
+        n_fds_at_start = count_quiet_descriptors();
 }
 
 static int run_answer_nothing(int channel, const void *parameters)
@@ -374,7 +361,7 @@ static int run_raw_twice(int channel, const void *parameters)
 
 static void test_no_leaks(void)
 {
-        size_t before = count_fds();
+        size_t before = count_quiet_descriptors();
 
         assert_ends(run_answer_pipe, 0);
         assert_ends(run_raw_short, -ECHILD);
@@ -382,7 +369,7 @@ static void test_no_leaks(void)
         assert_ends(run_raw_oversized, -ECHILD);
         assert_ends(run_raw_many_fds, 0);
         assert_ends(run_raw_twice, 0);
-        g_assert_cmpuint(count_fds(), ==, before);
+        own_assert_descriptors(event, before);
 }
 
 /* ---- Deadline and cancelling ---- */
@@ -435,7 +422,7 @@ static void test_deadline_after_answer(void)
 static void test_cancel(void)
 {
         JobSpec spec = { .name = "test", .function = run_stubbornly, .timeout_usec = LONG_USEC, .uid = 1000 };
-        size_t before = count_fds();
+        size_t before = count_quiet_descriptors();
         Outcome outcome = { 0 };
         Job *job = start(&spec, &outcome);
 
@@ -447,7 +434,7 @@ static void test_cancel(void)
         g_assert_cmpuint(job_n_stuck_all(), ==, 1);
         turn_until_quiet();
         g_assert_cmpuint(outcome.n_calls, ==, 0);
-        g_assert_cmpuint(count_fds(), ==, before);
+        own_assert_descriptors(event, before);
 }
 
 /* Several, and they do not die in the order in which they were killed. */
@@ -498,7 +485,7 @@ static void test_abort(void)
 static void test_abort_after_answer(void)
 {
         JobSpec spec = { .name = "test", .function = run_answer_pipe, .timeout_usec = LONG_USEC };
-        size_t before = count_fds();
+        size_t before = count_quiet_descriptors();
         Outcome outcome = { 0 };
         Job *job = start(&spec, &outcome);
         siginfo_t info;
@@ -508,14 +495,14 @@ static void test_abort_after_answer(void)
         turn_until_quiet();
         g_assert_cmpuint(outcome.n_calls, ==, 1);
         g_assert_cmpint(outcome.error, ==, -ECANCELED);
-        g_assert_cmpuint(count_fds(), ==, before);
+        own_assert_descriptors(event, before);
 }
 
 /* The answer, with its descriptors, is there already, and is not wanted any more. */
 static void test_cancel_after_answer(void)
 {
         JobSpec spec = { .name = "test", .function = run_answer_pipe, .timeout_usec = LONG_USEC };
-        size_t before = count_fds();
+        size_t before = count_quiet_descriptors();
         Outcome outcome = { 0 };
         Job *job = start(&spec, &outcome);
         siginfo_t info;
@@ -524,7 +511,7 @@ static void test_cancel_after_answer(void)
         job_cancel(job);
         turn_until_quiet();
         g_assert_cmpuint(outcome.n_calls, ==, 0);
-        g_assert_cmpuint(count_fds(), ==, before);
+        own_assert_descriptors(event, before);
 }
 
 static void test_stuck_beside_others(void)
@@ -697,6 +684,8 @@ static void test_given(void)
         (void)start(&spec, &outcome);
         g_assert_cmpint(fcntl(fd, F_GETFD), <, 0);
         g_assert_cmpint(fcntl(kept, F_GETFD), >=, 0);
+        while (outcome.n_calls == 0)
+                turn();
         turn_until_quiet();
         g_assert_cmpint(outcome.error, ==, 0);
         g_assert_cmpuint(outcome.size, ==, sizeof(error));
@@ -720,7 +709,7 @@ typedef struct Told {
 
 static int run_work(int channel, const JobOrder *message)
 {
-        Told told = { .pid = getpid(), .n_fds = count_fds() };
+        Told told = { .pid = getpid(), .n_fds = own_descriptors() };
         Order order;
 
         g_assert_cmpuint(message->size, ==, sizeof(order));
@@ -782,13 +771,21 @@ static bool has_name(pid_t pid, const char *name)
 }
 
 /* Until it is ready for the next. */
+static void wait_until_ready(pid_t worker)
+{
+        while (!has_name(worker, JOB_IDLE_NAME))
+                g_usleep(100);
+        /* Its word for it; and perhaps a closer's end. */
+        turn();
+        while (sd_event_run(event, SHORT_USEC) > 0)
+                ;
+}
+
 static pid_t work_and_wait(const JobSpec *spec)
 {
         pid_t pid = do_work(spec).pid;
 
-        while (!has_name(pid, JOB_IDLE_NAME))
-                g_usleep(100);
-        turn();
+        wait_until_ready(pid);
         return pid;
 }
 
@@ -835,9 +832,7 @@ static void test_worker_fds(void)
         Outcome outcome = { .take_fds = true };
 
         g_assert_cmpint(before.pid, ==, pid);
-        while (!has_name(pid, JOB_IDLE_NAME))
-                g_usleep(100);
-        turn();
+        wait_until_ready(pid);
         spec.fds[0] = fd;
         spec.n_fds = spec.n_given = 1;
         (void)start(&spec, &outcome);
@@ -904,16 +899,6 @@ static void test_worker_order_size(void)
         g_assert_null(job);
 }
 
-static unsigned count_children(void)
-{
-        g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children", getpid()), *text = NULL;
-        g_auto(GStrv) pids = NULL;
-
-        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-        pids = g_strsplit(g_strchomp(text), " ", -1);
-        return *text ? g_strv_length(pids) : 0;
-}
-
 /* Of many a few stay, of these none for long; and nothing is left of them. */
 static void test_workers_go(void)
 {
@@ -927,23 +912,20 @@ static void test_workers_go(void)
                         turn();
                 (void)told(&outcomes[i]);
         }
-        while (count_children() > JOB_IDLE_MAX + 1) /* and one that does the other work */
+        while (own_children() > JOB_IDLE_MAX + 1) /* and one that does the other work */
                 turn();
         turn_until_quiet();
-        g_assert_cmpuint(count_fds(), ==, n_fds_at_start);
+        own_assert_descriptors(event, n_fds_at_start);
 }
 
 /* The only child there is, as soon as that is not @ended any more. */
 static pid_t find_next(pid_t ended)
 {
-        for (;;) {
-                g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children", getpid()), *text = NULL;
+        pid_t only;
 
-                g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-                if (count_children() == 1 && atoi(text) != ended)
-                        return atoi(text);
+        while ((only = own_only_child()) == 0 || only == ended)
                 turn();
-        }
+        return only;
 }
 
 /* The next one is there before there is something for it to do, also behind one that fails; unused it goes. */
@@ -971,7 +953,7 @@ static void test_worker_replaced(void)
         turn();
         g_assert_cmpint(do_work(&spec).pid, !=, next);
         turn_until_quiet();
-        g_assert_cmpuint(count_fds(), ==, n_fds_at_start);
+        own_assert_descriptors(event, n_fds_at_start);
 }
 
 /* ---- No start ---- */
@@ -995,16 +977,16 @@ static void assert_no_start(int error, void *mark)
                 .n_fds = 1,
                 .timeout_usec = LONG_USEC,
         };
-        size_t before = count_fds();
+        size_t before = own_descriptors();
         Outcome outcome = { 0 };
         Job *job = NULL;
 
         g_assert_cmpint(job_start(event, &spec, on_done, &outcome, &job), ==, error);
         g_assert_null(job);
-        g_assert_false(have_children());
+        g_assert_cmpuint(own_children(), ==, 0);
         g_assert_cmpint(*(volatile int *)mark, ==, 0);
         g_assert_cmpint(fcntl(fd, F_GETFD), >=, 0);
-        g_assert_cmpuint(count_fds(), ==, before);
+        own_assert_descriptors(event, before);
         close(fd);
 }
 
@@ -1031,12 +1013,14 @@ static void test_no_start(void)
                 close(fillers[i]);
         g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
 
-        /* sd-event wants the signal to be blocked; then there is a child already. */
+        /* sd-event wants the signal to be blocked when it gets its first child; then that is there already. */
+        closer_tear_down();
         sigemptyset(&child);
         sigaddset(&child, SIGCHLD);
         sigprocmask(SIG_UNBLOCK, &child, NULL);
         assert_no_start(-EBUSY, mark);
         sigprocmask(SIG_BLOCK, &child, NULL);
+        g_assert_cmpint(closer_set_up(event), ==, 0);
         munmap(mark, 4096);
 }
 
@@ -1049,7 +1033,7 @@ int main(int argc, char *argv[])
         sigaddset(&signals, SIGCHLD);
         sigprocmask(SIG_BLOCK, &signals, NULL);
         g_assert_cmpint(sd_event_new(&event), ==, 0);
-        g_assert_cmpint(closer_set_up(), ==, 0);
+        g_assert_cmpint(closer_set_up(event), ==, 0);
         g_test_add_func("/job/answer", test_answer);
         g_test_add_func("/job/answer-empty", test_answer_empty);
         g_test_add_func("/job/answer-largest", test_answer_largest);
@@ -1080,6 +1064,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/job/no-start", test_no_start);
 
         int r = g_test_run();
+        closer_tear_down();
         sd_event_unref(event);
         return r;
 }

@@ -6,9 +6,9 @@
  */
 #include <glib.h>
 #include <signal.h>
-#include <sys/wait.h>
 
 #include "bus-pair.h"
+#include "own-process.h"
 #include "story/story.h"
 
 #define LONG_USEC (60 * USEC_PER_SEC)
@@ -332,10 +332,8 @@ static void on_job(int error, JobAnswer *answer, void *userdata)
 
 static void turn_until_quiet(void)
 {
-        siginfo_t info;
-
-        while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
-                g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_SEC), >, 0);
+        while (own_children() > 0)
+                g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_MSEC), >=, 0);
 }
 
 static TestStory *start_with_job(const char *name)
