@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Children that share our descriptor table, so that what they close is closed here
- * too; and our memory, where they find what to close. One waits for the next: users
- * can have something closed with each message, and a word to it costs a tenth of a
- * new process. It waits again when it is back from a close; one that hangs is not
- * waited for, and another is made. So there are two at times, and one goes.
+ * too; and our memory, where they find what to close. One waits for the next, for
+ * users can have something closed with each message, and a process for each would
+ * cost more than all else of some. It waits again when it is back from a close; one
+ * that hangs is not waited for, and another is made. Of two that are back one goes.
  *
  * Each has a stack of its own. errno, which is shared as well, is not written to:
  * none of their system calls fails.
@@ -214,13 +214,14 @@ static bool leads_nowhere(int fd)
         return flags < 0 || flags & O_PATH;
 }
 
-/* Or has died. */
+/* From what it had to close; or it has died. */
 static bool is_back(const Closer *closer)
 {
         siginfo_t info = { 0 };
 
-        return atomic_load(&idle) == closer ||
-               (waitid(P_PID, (id_t)closer->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == closer->pid);
+        if (atomic_load(&idle) == closer)
+                return true;
+        return waitid(P_PID, (id_t)closer->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
 }
 
 int closer_withdraw(sd_event *event, int fd)

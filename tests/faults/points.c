@@ -59,7 +59,8 @@ static const Class classes[] = {
 
         /* They tell or set what is the process's own and there already. */
         { " getpid getppid gettid getuid geteuid getgid getegid rt_sigprocmask rt_sigaction timerfd_settime "
-          "sched_yield ", { 0 } },
+          "sched_yield ",
+          { 0 } },
         /* They fail only if there is no such child or process: which would be ours, and not reaped. */
         { " waitid wait4 kill pidfd_send_signal setpgid ", { 0 } },
         /* Advice. */

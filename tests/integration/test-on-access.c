@@ -38,11 +38,12 @@ static unsigned count_mounted(void)
 /* Desktops do not list it: they would enter it. */
 static bool is_hidden(const char *fs_type)
 {
-        const char *const argv[] = { "findmnt", "--mtab", "--raw", "--noheadings", "--output", "OPTIONS", "--types", fs_type, NULL };
+        const char *const argv[] = { "findmnt", "--mtab", "--raw", "--noheadings", "--output", "OPTIONS",
+                                     "--types", fs_type,  NULL };
         g_autofree char *output = NULL;
 
-        g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &output, NULL, NULL,
-                                   NULL));
+        g_assert_true(
+                g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &output, NULL, NULL, NULL));
         return strstr(output, "x-gvfs-hide");
 }
 
