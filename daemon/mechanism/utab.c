@@ -12,7 +12,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#include "mechanism/trigger.h"
 #include "mechanism/utab.h"
 
 #define FOLDER "/run/mount"
@@ -73,7 +72,7 @@ static bool has_field(const char *line, const char *field)
 static bool is_dropped(const Edit *edit, const char *line)
 {
         return edit->target && has_field(line, edit->target) &&
-               has_field(line, "SRC=" TRIGGER_SOURCE " ") == edit->trigger;
+               has_field(line, "OPTS=" TRIGGER_OPTIONS) == edit->trigger;
 }
 
 /* All of it: who changes it replaces it, so that its size stays. -ENOENT: there is none. */
@@ -193,9 +192,9 @@ int utab_add_volume(const char *node, const char *path)
         return add(node, path, VOLUME_OPTIONS);
 }
 
-int utab_add_trigger(const char *path)
+int utab_add_trigger(const char *source, const char *path)
 {
-        return add(TRIGGER_SOURCE, path, TRIGGER_OPTIONS);
+        return add(source, path, TRIGGER_OPTIONS);
 }
 
 int utab_remove_volume(const char *path)

@@ -16,9 +16,9 @@ int utab_add_volume(const char *node, const char *path);
 
 /*
  * Writes a line: the trigger at @path is nothing that a desktop should list. gvfs would enter it, looking for an
- * icon. To be called before the trigger is attached: what has no line is listed at once.
+ * icon. To be called before the trigger is attached: what has no line is listed at once. @source as in mountinfo.
  */
-int utab_add_trigger(const char *path);
+int utab_add_trigger(const char *source, const char *path);
 
 /* Takes away all lines about a volume at @path, or about a trigger; the other ones stay. */
 int utab_remove_volume(const char *path);

@@ -72,7 +72,7 @@ static int put_trigger(const Arming *arming, const Volume *volume, int parent_fd
                 r = send_trigger(arming->sockets[0], volume->number, fd);
         /* A trigger without a line in utab is one all the same. */
         if (r >= 0)
-                (void)utab_add_trigger(volume->mount_point);
+                (void)utab_add_trigger(TRIGGER_SOURCE, volume->mount_point);
         if (r >= 0)
                 r = mount_attach(mount_fd, parent_fd, strrchr(volume->mount_point, '/') + 1, ret_id);
         return r;

@@ -9,7 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "mechanism/trigger.h"
 #include "mechanism/utab.h"
 
 #define UTAB "/run/mount/utab"
@@ -17,6 +16,7 @@
 #define THEIRS "/run/test-utab/theirs"
 #define OUR_DISK "our disk"
 #define THEIR_DISK "their disk"
+#define OUR_TRIGGER "our trigger"
 
 static void run(const char *const *argv)
 {
@@ -134,27 +134,27 @@ static void test_trigger(void)
 {
         set_up();
         g_assert_cmpint(umount2(OURS, 0), ==, 0);
-        g_assert_cmpint(utab_add_trigger(OURS), ==, 0);
-        g_assert_cmpint(mount(TRIGGER_SOURCE, OURS, "tmpfs", 0, NULL), ==, 0);
-        assert_hidden(TRIGGER_SOURCE, true);
+        g_assert_cmpint(utab_add_trigger(OUR_TRIGGER, OURS), ==, 0);
+        g_assert_cmpint(mount(OUR_TRIGGER, OURS, "tmpfs", 0, NULL), ==, 0);
+        assert_hidden(OUR_TRIGGER, true);
         for (unsigned i = 0; i < 2; i++) {
                 g_assert_cmpint(mount(OUR_DISK, OURS, "tmpfs", 0, NULL), ==, 0);
                 assert_hidden(OUR_DISK, false);
                 g_assert_cmpint(utab_add_volume(OUR_DISK, OURS), ==, 0);
                 assert_helper(OUR_DISK, UTAB_UMOUNT_HELPER);
                 assert_hidden(OUR_DISK, false);
-                assert_helper(TRIGGER_SOURCE, NULL);
-                assert_hidden(TRIGGER_SOURCE, true);
+                assert_helper(OUR_TRIGGER, NULL);
+                assert_hidden(OUR_TRIGGER, true);
                 /* The second time it is libmount that takes the line away: of what it unmounts. */
                 if (i == 0)
                         g_assert_cmpint(umount2(OURS, 0), ==, 0);
                 else
                         run((const char *const[]){ "umount", "-i", OURS, NULL });
                 g_assert_cmpint(utab_remove_volume(OURS), ==, 0);
-                assert_hidden(TRIGGER_SOURCE, true);
+                assert_hidden(OUR_TRIGGER, true);
         }
         g_assert_cmpint(utab_remove_trigger(OURS), ==, 0);
-        assert_hidden(TRIGGER_SOURCE, false);
+        assert_hidden(OUR_TRIGGER, false);
         tear_down();
 }
 
