@@ -162,8 +162,7 @@ check_pcmanfm() {
     wait_for_window pcmanfm --class
     picture pcmanfm
     wait_for_window pcmanfm --class
-    # With GTK 3, on Debian 13, lines are narrower.
-    click_in 138 "$([[ $suite == bookworm ]] && echo 190 || echo 164)"
+    click_in 137 163
     wait_until "the sidebar has ejected it" is_detached
     pkill --uid ann --exact pcmanfm
 }
