@@ -33,10 +33,11 @@ static const struct timespec look_pause = { .tv_nsec = 20000 };
 typedef struct Closer {
         pid_t pid;
         pid_t parent;
-        int order; /* an eventfd: there is something to close, */
-        int fd;    /* ... namely this, */
+        _Atomic int fd; /* what is to be closed; -1: it has been begun, or taken back */
         bool keeps_number;
+        int order;    /* an eventfd: there is something to close; -1: none could be had, and it closes only one */
         bool watched; /* by the event loop, which reaps it */
+        sd_event *event;
         sd_event_source *on_exit;
         struct Closer *next; /* so that a leak checker finds those that hang */
         _Alignas(64) char stack[CLOSER_STACK_SIZE];
@@ -50,15 +51,24 @@ static _Atomic(Closer *) idle;
 
 /* ---- In the child ---- */
 
-/* False: another one waits already. */
-__attribute__((no_sanitize("address", "undefined"))) static bool become_idle(Closer *closer)
+/* True: it waits for another one, for nobody does yet. */
+__attribute__((no_sanitize("address", "undefined"))) static bool carry_out(Closer *closer)
 {
         Closer *nobody = NULL;
+        int fd = atomic_exchange(&closer->fd, -1);
 
+        (void)prctl(PR_SET_NAME, CLOSER_NAME);
+        if (fd >= 0) {
+                /* Replacing ignores what the flush says, closing would not. */
+                (void)dup3(nowhere, fd, O_CLOEXEC);
+                if (!closer->keeps_number)
+                        (void)close(fd);
+        }
         (void)prctl(PR_SET_NAME, CLOSER_IDLE_NAME);
-        return atomic_compare_exchange_strong(&idle, &nobody, closer);
+        return closer->order >= 0 && atomic_compare_exchange_strong(&idle, &nobody, closer);
 }
 
+/* Only the first one of all has nothing to do yet. */
 __attribute__((no_sanitize("address", "undefined"))) static int run_closer(void *userdata)
 {
         Closer *closer = userdata;
@@ -68,15 +78,10 @@ __attribute__((no_sanitize("address", "undefined"))) static int run_closer(void 
         if (getppid() != closer->parent)
                 return 0;
         (void)prctl(PR_SET_NAME, CLOSER_IDLE_NAME);
-        do {
-                if (TRY_TWICE(eventfd_read(closer->order, &n)) < 0)
-                        return 0;
-                (void)prctl(PR_SET_NAME, CLOSER_NAME);
-                /* Replacing ignores what the flush says, closing would not. */
-                (void)dup3(nowhere, closer->fd, O_CLOEXEC);
-                if (!closer->keeps_number)
-                        (void)close(closer->fd);
-        } while (become_idle(closer));
+        if (atomic_load(&closer->fd) >= 0 && !carry_out(closer))
+                return 0;
+        while (TRY_TWICE(eventfd_read(closer->order, &n)) >= 0 && carry_out(closer))
+                ;
         return 0;
 }
 
@@ -97,38 +102,51 @@ static void closer_free(Closer *closer)
         free(closer);
 }
 
+/* It has ended. What it was to close and has not begun with, since it was killed, another one closes. */
+static void bury(Closer *closer)
+{
+        sd_event *event = closer->event;
+        int fd = atomic_exchange(&closer->fd, -1);
+        bool again = fd >= 0 && !closer->keeps_number;
+
+        closer_free(closer);
+        if (again)
+                closer_close(event, fd);
+}
+
 /* Those that could not be watched, for want of memory or descriptors, are reaped when there is an occasion. */
 static void reap_unwatched(void)
 {
-        for (Closer *closer = closers, *next; closer; closer = next) {
-                next = closer->next;
-                if (!closer->watched && waitpid(closer->pid, NULL, WNOHANG) != 0)
-                        closer_free(closer);
-        }
+        for (Closer *closer = closers; closer;)
+                if (!closer->watched && waitpid(closer->pid, NULL, WNOHANG) != 0) {
+                        bury(closer);
+                        closer = closers;
+                } else
+                        closer = closer->next;
 }
 
 static int on_closer_exit(sd_event_source *source, const siginfo_t *info, void *userdata)
 {
         (void)source, (void)info;
-        closer_free(userdata);
-        reap_unwatched();
+        bury(userdata);
         return 0;
 }
 
-/* The event loop reaps it; nobody waits for it. */
-static int start_closer(sd_event *event, Closer **ret)
+/* The event loop reaps it; nobody waits for it. @fd: what it closes first; -1: nothing. */
+static int start_closer(sd_event *event, int fd, bool keeps_number, Closer **ret)
 {
         Closer *closer = aligned_alloc(_Alignof(Closer), sizeof(*closer));
         int r;
 
         if (!closer)
                 return -ENOMEM;
+        closer->event = event;
         closer->on_exit = NULL;
         closer->parent = getpid();
+        closer->keeps_number = keeps_number;
+        atomic_init(&closer->fd, fd);
         closer->order = eventfd(0, EFD_CLOEXEC);
-        closer->pid = closer->order < 0 ? -1
-                                        : clone(run_closer, closer->stack + CLOSER_STACK_SIZE,
-                                                CLONE_VM | CLONE_FILES | SIGCHLD, closer);
+        closer->pid = clone(run_closer, closer->stack + CLOSER_STACK_SIZE, CLONE_VM | CLONE_FILES | SIGCHLD, closer);
         if (closer->pid < 0) {
                 r = -errno;
                 safe_close(closer->order);
@@ -152,10 +170,13 @@ int closer_set_up(sd_event *event)
                 nowhere = open("/dev/null", O_PATH | O_CLOEXEC);
         if (nowhere < 0)
                 return -errno;
-        r = start_closer(event, &closer);
-        if (r >= 0)
-                atomic_store(&idle, closer);
-        return r;
+        r = start_closer(event, -1, false, &closer);
+        if (r < 0)
+                return r;
+        if (closer->order < 0)
+                return -EMFILE;
+        atomic_store(&idle, closer);
+        return 0;
 }
 
 /* What hangs stays; it has nothing of the event loop any more. */
@@ -183,17 +204,19 @@ static void put_back(Closer *closer)
 
 static int order_close(sd_event *event, int fd, bool keeps_number, Closer **ret)
 {
-        Closer *closer = atomic_exchange(&idle, NULL);
-        int r = closer ? 0 : start_closer(event, &closer);
+        Closer *closer;
+        int r;
 
-        if (r < 0)
-                return r;
-        closer->fd = fd;
+        reap_unwatched();
+        closer = *ret = atomic_exchange(&idle, NULL);
+        if (!closer)
+                return start_closer(event, fd, keeps_number, ret);
         closer->keeps_number = keeps_number;
-        *ret = closer;
+        atomic_store(&closer->fd, fd);
         if (TRY_TWICE(eventfd_write(closer->order, 1)) >= 0)
                 return 0;
         r = -errno;
+        atomic_store(&closer->fd, -1);
         put_back(closer);
         return r;
 }
@@ -224,27 +247,35 @@ static bool is_back(const Closer *closer)
         return waitid(P_PID, (id_t)closer->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
 }
 
-int closer_withdraw(sd_event *event, int fd)
+/* On failure it is not withdrawn later either: its number may be somebody else's then. */
+static int withdraw(sd_event *event, int fd)
 {
         Closer *closer;
+        int r = order_close(event, fd, true, &closer);
+
+        for (unsigned i = 0; r >= 0 && !leads_nowhere(fd); i++) {
+                if (i < WITHDRAW_TRIES_PAUSING)
+                        (void)sched_yield();
+                else if (is_back(closer))
+                        r = leads_nowhere(fd) ? 0 : -ECHILD;
+                else if (i >= WITHDRAW_TRIES_MAX)
+                        r = -ETIMEDOUT;
+                else
+                        (void)ppoll(NULL, 0, &look_pause, NULL);
+        }
+        if (r == -ECHILD || r == -ETIMEDOUT)
+                atomic_store(&closer->fd, -1);
+        return r;
+}
+
+int closer_withdraw(sd_event *event, int fd)
+{
         int r;
 
         /* Such a descriptor is no open file: there is nothing to flush. */
         if (leads_nowhere(fd))
                 return 0;
-        r = order_close(event, fd, true, &closer);
-        if (r < 0)
-                return r;
-        for (unsigned i = 0; !leads_nowhere(fd); i++) {
-                if (i < WITHDRAW_TRIES_PAUSING) {
-                        (void)sched_yield();
-                        continue;
-                }
-                if (is_back(closer))
-                        return leads_nowhere(fd) ? 0 : -ECHILD;
-                if (i >= WITHDRAW_TRIES_MAX)
-                        return -ETIMEDOUT;
-                (void)ppoll(NULL, 0, &look_pause, NULL);
-        }
-        return 0;
+        r = withdraw(event, fd);
+        /* One that had been killed. */
+        return r == -ECHILD ? withdraw(event, fd) : r;
 }

@@ -33,7 +33,8 @@
 #include "mechanism/utab.h"
 #include "story/releasing-work.h"
 
-#define UNMOUNT_TRIES 6U
+#define UNMOUNT_ROUNDS 2U
+#define UNMOUNT_TRIES 6U /* in each */
 #define UNMOUNT_PAUSE_MSEC 20
 #define HOLDERS_MAX 64U
 #define HOLDERS_TIMEOUT_MSEC 2000
@@ -134,8 +135,11 @@ static void put_all_back(Release *release)
         for (size_t i = 0; i < release->order.n_items; i++) {
                 ReleaseItem *item = &release->items[i];
 
-                if (item->unmounted && item->clone >= 0 && put_back(item) >= 0)
-                        item->unmounted = false;
+                if (!item->unmounted || item->clone < 0 || put_back(item) < 0)
+                        continue;
+                item->unmounted = false;
+                /* It is of the tree again, and would keep it from being unmounted. */
+                item->clone = safe_close(item->clone);
         }
 }
 
@@ -265,21 +269,28 @@ static char *find_holders(const Release *release, uint64_t mount_id)
         return holders_describe(holders, n_holders, order->caller);
 }
 
-/* Another process of ours looks for them: one that is looked at may make it hang, and the answer has to go out. */
+/*
+ * Another process of ours looks for them: one that is looked at may make it hang, and the answer has to go out. It has
+ * nothing of the image, so that this may go meanwhile. < 0: it does not know.
+ */
 static ssize_t ask_for_holders(const Release *release, uint64_t mount_id, char *text, size_t size)
 {
         struct pollfd pollfd = { .events = POLLIN };
         int ends[2];
-        ssize_t n = 0;
+        ssize_t n = -1;
         pid_t pid;
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-                return 0;
+                return -errno;
         pid = fork();
         if (pid == 0) {
-                _cleanup_free_ char *who = find_holders(release, mount_id);
+                _cleanup_free_ char *who = NULL;
 
-                (void)send(ends[1], strempty(who), who ? strlen(who) : 0, MSG_NOSIGNAL);
+                if (dup2(ends[1], STDIN_FILENO) < 0 || close_range(STDERR_FILENO + 1, ~0U, 0) < 0)
+                        _exit(EXIT_FAILURE);
+                who = find_holders(release, mount_id);
+
+                (void)send(STDIN_FILENO, strempty(who), who ? strlen(who) : 0, MSG_NOSIGNAL);
                 _exit(EXIT_SUCCESS);
         }
         safe_close(ends[1]);
@@ -289,18 +300,17 @@ static ssize_t ask_for_holders(const Release *release, uint64_t mount_id, char *
         if (pid > 0)
                 (void)kill(pid, SIGKILL);
         safe_close(ends[0]);
-        n = MAX(n, 0);
-        text[n] = 0;
+        text[MAX(n, 0)] = 0;
         return n;
 }
 
-/* False: none are found. */
+/* False: there are none. */
 static bool describe_holders(const Release *release, uint64_t mount_id, ReleaseAnswer *answer)
 {
         char who[RELEASE_DETAIL_SIZE / 2];
-        bool found = ask_for_holders(release, mount_id, who, sizeof(who)) > 0;
+        ssize_t n = ask_for_holders(release, mount_id, who, sizeof(who));
 
-        if (found)
+        if (n > 0)
                 snprintf(answer->detail, sizeof(answer->detail), "it is in use by %s", who);
         else if (mount_id == 0)
                 snprintf(answer->detail, sizeof(answer->detail),
@@ -308,22 +318,26 @@ static bool describe_holders(const Release *release, uint64_t mount_id, ReleaseA
         else
                 snprintf(answer->detail, sizeof(answer->detail),
                          "something is mounted below it, or the kernel uses it");
-        return found;
+        return n != 0;
 }
 
 /* Whoever had it and is not found any more has left while he was looked for: then it is tried again. */
 static int unmount_or_explain(Release *release, ReleaseAnswer *answer, bool *ret_asked)
 {
         size_t failed = 0;
-        int r = unmount_all(release, &failed);
+        int r = 0;
 
-        *ret_asked = r == -EBUSY;
-        if (r == -EBUSY && !describe_holders(release, release->items[failed].order.mount_id, answer))
-                r = unmount_all(release, &failed);
-        if (r < 0)
-                put_all_back(release);
-        else
+        for (unsigned i = 0; i < UNMOUNT_ROUNDS; i++) {
                 *answer->detail = 0;
+                r = unmount_all(release, &failed);
+                if (r < 0)
+                        put_all_back(release);
+                if (r != -EBUSY)
+                        break;
+                *ret_asked = true;
+                if (describe_holders(release, release->items[failed].order.mount_id, answer))
+                        break;
+        }
         return r;
 }
 

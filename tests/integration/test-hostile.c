@@ -9,7 +9,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "base/closer.h"
 #include "lib/fuse-file.h"
 #include "lib/ground.h"
 #include "lib/latency.h"
@@ -30,7 +29,7 @@ static void test_flush(TestGround *g, gconstpointer userdata)
         TestLatency usual = test_latency(g->bob, "before");
 
         (void)userdata;
-        test_fuse_file_silence_flush(fuse, CLOSER_NAME);
+        test_fuse_file_silence_flush(fuse);
         for (size_t i = 0; i < ELEMENTSOF(bodies); i++) {
                 g_autoptr(TestCall) attach = test_call(g->ann, ROOT_PATH, MANAGER, "Attach",
                                                        g_variant_new_parsed(bodies[i]), (TestCallOptions){ .fd = fd });
@@ -63,7 +62,7 @@ static void test_flush_outlives_daemon(TestGround *g, gconstpointer userdata)
         int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
 
         (void)userdata;
-        test_fuse_file_silence_flush(fuse, CLOSER_NAME);
+        test_fuse_file_silence_flush(fuse);
         g_autoptr(TestCall) attach = test_attach(g->ann, fd, NULL);
         g_assert_nonnull(attach->error);
         test_wait_quiet(test_fuse_file_has_stuck, fuse, "a close to be stuck");

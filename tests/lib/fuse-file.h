@@ -30,9 +30,9 @@ void test_fuse_file_silence(TestFuseFile *fuse, uint64_t offset);
  */
 void test_fuse_file_silence_at_fsync(TestFuseFile *fuse);
 
-/* From now on fsync(2), which LOOP_CONFIGURE does, and the closes of processes named @comm, get no answer. */
+/* From now on fsync(2), which LOOP_CONFIGURE does, and the daemon's closes, get no answer. */
 void test_fuse_file_silence_fsync(TestFuseFile *fuse);
-void test_fuse_file_silence_flush(TestFuseFile *fuse, const char *comm);
+void test_fuse_file_silence_flush(TestFuseFile *fuse);
 
 /* From now on who opens it is stuck, also by way of a descriptor that somebody has (/proc/self/fd). */
 void test_fuse_file_silence_open(TestFuseFile *fuse);

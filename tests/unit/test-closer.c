@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "base/closer.h"
@@ -126,21 +127,63 @@ static void test_killed(void)
         own_assert_descriptors(event, before);
 }
 
-/* The error is its caller's, and the descriptor what it was. */
+/* Nor is one whose death is not known yet; what it was to close another one closes. */
 static void test_killed_meanwhile(void)
 {
-        int reader, fd = open_pipe(&reader);
-        pid_t killed = wait_for_idle();
+        size_t before = own_descriptors();
+        int reader, fd;
 
-        g_assert_cmpint(kill(killed, SIGKILL), ==, 0);
-        g_assert_cmpint(waitid(P_PID, (id_t)killed, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), ==, 0);
-        g_assert_cmpint(closer_withdraw(event, fd), ==, -ECHILD);
-        while (own_children() > 0)
-                turn();
-        g_assert_cmpint(closer_withdraw(event, fd), ==, 0);
-        (void)wait_for_idle();
-        assert_end_of_file(reader);
+        for (unsigned i = 0; i < 2; i++) {
+                pid_t killed = wait_for_idle();
+
+                fd = open_pipe(&reader);
+                g_assert_cmpint(kill(killed, SIGKILL), ==, 0);
+                g_assert_cmpint(waitid(P_PID, (id_t)killed, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), ==, 0);
+                if (i == 0)
+                        closer_close(event, fd);
+                else
+                        g_assert_cmpint(closer_withdraw(event, fd), ==, 0);
+                while (own_children() > 0)
+                        g_assert_cmpint(sd_event_run(event, 10 * USEC_PER_MSEC), >=, 0);
+                assert_end_of_file(reader);
+        }
         close(fd);
+        own_assert_descriptors(event, before);
+}
+
+/* Without a free descriptor it is closed all the same, by somebody else. */
+static void test_no_descriptors(void)
+{
+        size_t before = own_descriptors();
+        int reader, fd = open_pipe(&reader), other_reader, other = open_pipe(&other_reader);
+        pid_t hanging = wait_for_idle();
+        struct rlimit old, tight;
+        int fillers[64];
+        size_t n = 0;
+
+        g_assert_cmpint(kill(hanging, SIGSTOP), ==, 0);
+        g_assert_cmpint(waitid(P_PID, (id_t)hanging, &(siginfo_t){ 0 }, WSTOPPED), ==, 0);
+        closer_close(event, fd);
+        g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+        tight = (struct rlimit){ G_N_ELEMENTS(fillers), old.rlim_max };
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &tight), ==, 0);
+        while ((fillers[n] = open("/", O_PATH | O_CLOEXEC)) >= 0)
+                n++;
+        g_assert_cmpint(closer_withdraw(event, other), ==, 0);
+        while (n > 0)
+                close(fillers[--n]);
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+        g_assert_cmpint(kill(hanging, SIGCONT), ==, 0);
+        wait_until_closed(fd);
+        assert_end_of_file(reader);
+        (void)wait_for_idle();
+        assert_end_of_file(other_reader);
+        /* Now the one can be reaped of which the event loop could not be told. */
+        closer_close(event, other);
+        wait_until_closed(other);
+        (void)wait_for_idle();
+        g_assert_cmpuint(own_children(), ==, 0);
+        own_assert_descriptors(event, before);
 }
 
 int main(int argc, char *argv[])
@@ -159,6 +202,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/closer/hang", test_hang);
         g_test_add_func("/closer/killed", test_killed);
         g_test_add_func("/closer/killed-meanwhile", test_killed_meanwhile);
+        g_test_add_func("/closer/no-descriptors", test_no_descriptors);
         r = g_test_run();
         closer_tear_down();
         g_assert_cmpint(waitid(P_ALL, 0, &(siginfo_t){ 0 }, WEXITED | WNOWAIT | WNOHANG), <, 0);
