@@ -22,7 +22,7 @@ bin=/var/tmp/loopmount-tools
 # shellcheck disable=SC2034
 media=/run/media/ann
 sessions=/run/loopmount-e2e
-request_timeout=90
+request_timeout=180
 poll_timeout=20
 
 # shellcheck disable=SC2034 # for the tests
