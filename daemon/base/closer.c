@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Children that share our descriptor table, so that what they close is closed here
- * too; and our memory, where they find what to close. One waits for the next, for
- * users can have something closed with each message, and a process for each would
- * cost more than all else of some. It waits again when it is back from a close; one
- * that hangs is not waited for, and another is made. Of two that are back one goes.
+ * too; and our memory, where they find what to close. Users can have something
+ * closed with each message, so that there is not a new process for each: one waits
+ * for the next, and waits again when it is back from a close. One that hangs is not
+ * waited for, and another is made. Of two that are back one goes.
  *
  * Each has a stack of its own. errno, which is shared as well, is not written to:
  * none of their system calls fails.

@@ -289,7 +289,6 @@ static ssize_t ask_for_holders(const Release *release, uint64_t mount_id, char *
                 if (dup2(ends[1], STDIN_FILENO) < 0 || close_range(STDERR_FILENO + 1, ~0U, 0) < 0)
                         _exit(EXIT_FAILURE);
                 who = find_holders(release, mount_id);
-
                 (void)send(STDIN_FILENO, strempty(who), who ? strlen(who) : 0, MSG_NOSIGNAL);
                 _exit(EXIT_SUCCESS);
         }

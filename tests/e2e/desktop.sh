@@ -237,7 +237,7 @@ check_list() {
     ann loopmount attach "$iso" disks/fat16.img "$images/gpt-multi.img"
     # shellcheck disable=SC2016 # for the other shell
     start terminal ann xterm -T list -geometry 110x16+0+0 -fa Mono -fs 8 -e bash -c \
-        'echo "$ loopmount list"; loopmount list; sleep 600'
+        'echo "$ loopmount list"; loopmount list; read -r'
     wait_for_window '^list$'
     picture list
     pkill --uid ann --exact xterm
