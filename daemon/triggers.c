@@ -253,10 +253,13 @@ static uint64_t look_usec(const Registry *registry)
         Image *image;
         Volume *volume;
 
-        for (size_t i = 0; (image = registry_nth(registry, i)); i++)
+        for (size_t i = 0; (image = registry_nth(registry, i)); i++) {
+                if (image->idle_usec == 0)
+                        continue;
                 IMAGE_FOREACH_VOLUME (volume, image)
                         if (may_expire(volume) && (usec == 0 || image->idle_usec < usec * LOOKS_PER_IDLE_TIME))
                                 usec = MAX(image->idle_usec / LOOKS_PER_IDLE_TIME, LOOK_USEC_MIN);
+        }
         return usec;
 }
 

@@ -9,7 +9,9 @@
  *   unmounted by somebody else its mount point goes, and with the last one the
  *   image, if it is to detach by itself.
  *
- * That look is at all of our mounts. The first change behind a quiet time is looked
+ * That look is at all of our mounts. Each costs a walk to its mount point the first
+ * time; from then on it is looked for in one list of all there are, where the kernel
+ * can make one. The first change behind a quiet time is looked
  * at at once, unless a story is under way, which has most likely made it. Then
  * nothing is listened to for a moment: a flood of changes, ours or others', costs a
  * look and a wake-up or two in each such moment. While nothing of ours is mounted
@@ -144,8 +146,23 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* ---- Mounts ---- */
 
+static bool is_there(Volume *volume, const char *node, const MountList *list)
+{
+        bool waiting = volume_is_waiting(volume);
+        uint64_t id = waiting ? volume->trigger_id : volume->mount_id;
+
+        if (id == 0 || (volume->known_id == id && mount_list_has(list, volume->unique_id)))
+                return true;
+        volume->known_id = 0;
+        if (!mount_is_there(volume->mount_point, id, waiting ? NULL : node))
+                return false;
+        if (list->n > 0 && mount_get_unique_id(volume->mount_point, id, &volume->unique_id) >= 0)
+                volume->known_id = id;
+        return true;
+}
+
 /* The story finds that it is not mounted any more, and takes away what belonged to the mount. */
-static void check_image(Watch *watch, Image *image)
+static void check_image(Watch *watch, Image *image, const MountList *list)
 {
         char node[32];
         Volume *volume;
@@ -157,12 +174,9 @@ static void check_image(Watch *watch, Image *image)
         }
         image_node(image, node);
         IMAGE_FOREACH_VOLUME (volume, image) {
-                bool waiting = volume_is_waiting(volume);
-                uint64_t id = waiting ? volume->trigger_id : volume->mount_id;
-
-                if (id == 0 || mount_is_there(volume->mount_point, id, waiting ? NULL : node))
+                if (is_there(volume, node, list))
                         continue;
-                if (waiting)
+                if (volume_is_waiting(volume))
                         volume_disarm(volume);
                 (void)unmount_start(watch->service, &own_caller, volume, on_story_done, NULL, &story);
         }
@@ -178,13 +192,16 @@ static bool have_mounts_changed(const Watch *watch)
 
 static void check_mounts(Watch *watch)
 {
+        _cleanup_(mount_list_done) MountList list = { 0 };
+
         watch->look_due = watch->missed = false;
+        (void)mount_list_read(&list);
         /* From the end: an image that goes does not move the others. */
         for (size_t i = registry_count(watch->service->registry); i > 0; i--) {
                 Image *image = registry_nth(watch->service->registry, i - 1);
 
                 if (image)
-                        check_image(watch, image);
+                        check_image(watch, image, &list);
         }
 }
 

@@ -18,9 +18,12 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <linux/nsfs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "mechanism/mount.h"
@@ -30,16 +33,38 @@
 #define FSCONFIG_CMD_CREATE_EXCL 8
 #endif
 
+/* Linux 6.8, by a number that is the same on all architectures; of namespaces other than one's own 6.11. */
+#ifndef SYS_listmount
+#define SYS_listmount 458
+#endif
+#ifndef LSMT_ROOT
+#define LSMT_ROOT UINT64_MAX
+#endif
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x4000U
+#endif
+#ifndef NS_GET_MNTNS_ID
+#define NS_GET_MNTNS_ID _IOR(NSIO, 0x5, uint64_t)
+#endif
+
+/* How many ids are asked for at a time. */
+#define LIST_CHUNK ((size_t)1024)
+
 /* Whose mounts these are about: of process 1, seen from another namespace, or our own. */
 static bool outside;
+/* The kernel's id of another namespace; 0: it does not tell, or we are inside. */
+static uint64_t namespace_id;
 
 int mount_stay_outside(void)
 {
+        _cleanup_close_ int fd = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
         struct stat ours, theirs;
 
-        if (stat("/proc/self/ns/mnt", &ours) < 0 || stat("/proc/1/ns/mnt", &theirs) < 0)
+        if (fd < 0 || stat("/proc/self/ns/mnt", &ours) < 0 || fstat(fd, &theirs) < 0)
                 return -errno;
         outside = ours.st_ino != theirs.st_ino;
+        if (outside && ioctl(fd, NS_GET_MNTNS_ID, &namespace_id) < 0)
+                namespace_id = 0;
         return 0;
 }
 
@@ -190,20 +215,20 @@ int mount_create(const MountSpec *spec, int *ret_fd, char message[static MOUNT_M
 
 /* An empty mask: the kernel gives the id in any case (Linux 5.8), and a FUSE server is neither asked nor does it refuse
  * root. */
-static int statx_id(int fd, const char *path, uint64_t *ret_id, bool *ret_is_root)
+static int statx_id(int fd, const char *path, unsigned mask, uint64_t *ret_id, bool *ret_is_root)
 {
         struct statx stx;
 
-        if (statx(fd, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, &stx) < 0)
+        if (statx(fd, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, mask, &stx) < 0)
                 return -errno;
-        if (!(stx.stx_mask & STATX_MNT_ID))
+        if (!(stx.stx_mask & (mask ? mask : STATX_MNT_ID)))
                 return -EOPNOTSUPP;
         *ret_id = stx.stx_mnt_id;
         *ret_is_root = stx.stx_attributes & STATX_ATTR_MOUNT_ROOT;
         return 0;
 }
 
-int mount_get_id(const char *path, uint64_t *ret_id)
+static int get_id(const char *path, unsigned mask, uint64_t *ret_id)
 {
         char seen[PATH_MAX];
         bool is_root = false;
@@ -212,13 +237,85 @@ int mount_get_id(const char *path, uint64_t *ret_id)
 
         if (snprintf(seen, sizeof(seen), "%s%s", outside ? "/proc/1/root" : "", path) >= (int)sizeof(seen))
                 return -ENAMETOOLONG;
-        r = statx_id(AT_FDCWD, seen, &id, &is_root);
+        r = statx_id(AT_FDCWD, seen, mask, &id, &is_root);
         if (r < 0)
                 return r;
         if (!is_root)
                 return -ENOENT;
         *ret_id = id;
         return 0;
+}
+
+int mount_get_id(const char *path, uint64_t *ret_id)
+{
+        return get_id(path, 0, ret_id);
+}
+
+int mount_get_unique_id(const char *path, uint64_t id, uint64_t *ret_unique)
+{
+        uint64_t current, unique;
+        int r = get_id(path, STATX_MNT_ID_UNIQUE, &unique);
+
+        if (r >= 0)
+                r = mount_get_id(path, &current);
+        if (r < 0)
+                return r;
+        if (current != id)
+                return -ESTALE;
+        *ret_unique = unique;
+        return 0;
+}
+
+/* ---- All mounts ---- */
+
+int mount_list_read(MountList *ret)
+{
+        /* What listmount(2) takes, which Debian 12's headers do not know. Linux 6.8 has it without the last one. */
+        struct {
+                uint32_t size, spare;
+                uint64_t parent, last, namespace_id;
+        } request = { .size = sizeof(request), .parent = LSMT_ROOT, .namespace_id = namespace_id };
+        _cleanup_(mount_list_done) MountList list = { 0 };
+        long n;
+
+        if (outside && namespace_id == 0)
+                return -EOPNOTSUPP;
+        do {
+                uint64_t *ids = reallocarray(list.ids, list.n + LIST_CHUNK, sizeof(*ids));
+
+                if (!ids)
+                        return -ENOMEM;
+                list.ids = ids;
+                n = syscall(SYS_listmount, &request, ids + list.n, LIST_CHUNK, 0U);
+                if (n < 0)
+                        return -errno;
+                list.n += (size_t)n;
+                request.last = list.n > 0 ? ids[list.n - 1] : 0;
+        } while ((size_t)n == LIST_CHUNK);
+        *ret = list;
+        list = (MountList){ 0 };
+        return 0;
+}
+
+void mount_list_done(MountList *list)
+{
+        free(list->ids);
+        *list = (MountList){ 0 };
+}
+
+bool mount_list_has(const MountList *list, uint64_t unique)
+{
+        size_t low = 0, high = list->n;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (list->ids[middle] < unique)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low < list->n && list->ids[low] == unique;
 }
 
 bool mount_is_anything_at(const char *path)
@@ -270,7 +367,7 @@ int mount_attach(int mount_fd, int parent_fd, const char *name, uint64_t *ret_id
         if (directory < 0)
                 return -errno;
         /* It keeps its id. Asked for later, that might fail, and the mount would be there and be told of as failed. */
-        r = statx_id(mount_fd, "", &id, &is_root);
+        r = statx_id(mount_fd, "", 0, &id, &is_root);
         if (r < 0)
                 return r;
         if (move_mount(mount_fd, "", directory, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)

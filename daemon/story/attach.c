@@ -530,7 +530,8 @@ static int publish(Story *story, Image *image)
         int r;
 
         image->state = IMAGE_ATTACHED;
-        image->quiet_until = settle_get_seqnum();
+        if (!image->read_only)
+                image->quiet_until = settle_get_seqnum();
         image->attached_at_usec = now_realtime_usec();
         image->auto_detach = attach_of(story)->request.auto_detach < 0 ? image_count_usable(image) > 0
                                                                        : attach_of(story)->request.auto_detach;

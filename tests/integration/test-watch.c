@@ -213,12 +213,16 @@ static unsigned mount_until_it_has(uint64_t id, const char *folder)
 }
 
 /* What is mounted next has the number of what was unmounted before, and is not taken for it. */
-static void test_number_of_another(Fixture *f, gconstpointer userdata)
+static void try_number_of_another(Fixture *f, bool looked_at_before)
 {
         g_autofree char *mount_point = NULL, *image = attach(f, &mount_point);
         uint64_t id = mount_id_of(mount_point);
 
-        (void)userdata;
+        if (looked_at_before) {
+                let_it_rest();
+                flood(f->folder, 1);
+                let_it_rest();
+        }
         g_assert_cmpint(kill(f->ground.daemon->pid, SIGSTOP), ==, 0);
         g_assert_cmpint(umount2(mount_point, 0), ==, 0);
         unsigned n = mount_until_it_has(id, f->folder);
@@ -226,6 +230,14 @@ static void test_number_of_another(Fixture *f, gconstpointer userdata)
         test_signals_wait_removed(f->ground.signals, image, IMAGE);
         while (n-- > 0)
                 g_assert_cmpint(umount2(f->folder, 0), ==, 0);
+        test_signals_clear(f->ground.signals);
+}
+
+static void test_number_of_another(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        try_number_of_another(f, false);
+        try_number_of_another(f, true);
 }
 
 #define ADD(path, function) g_test_add(path, Fixture, NULL, set_up, function, tear_down)

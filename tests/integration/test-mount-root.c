@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The list of all mounts, as root: what is mounted is in it, what was unmounted is not, and no number is given out twice.
+ */
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "mechanism/mount.h"
+
+/* More than are read at a time. */
+#define MANY 1100U
+
+static char *make_folder(void)
+{
+        g_autoptr(GError) error = NULL;
+        char *folder = g_dir_make_tmp("mount-XXXXXX", &error);
+
+        g_assert_no_error(error);
+        return folder;
+}
+
+static void mount_at(const char *folder)
+{
+        g_assert_cmpint(mount("tmpfs", folder, "tmpfs", 0, "size=4k"), ==, 0);
+}
+
+static uint64_t unique_id_of(const char *folder)
+{
+        uint64_t id, unique;
+
+        g_assert_cmpint(mount_get_id(folder, &id), ==, 0);
+        g_assert_cmpint(mount_get_unique_id(folder, id + 1, &unique), ==, -ESTALE);
+        g_assert_cmpint(mount_get_unique_id(folder, id, &unique), ==, 0);
+        return unique;
+}
+
+static void assert_listed(uint64_t unique, bool listed)
+{
+        _cleanup_(mount_list_done) MountList list = { 0 };
+
+        g_assert_cmpint(mount_list_read(&list), ==, 0);
+        g_assert_true(mount_list_has(&list, unique) == listed);
+}
+
+static void test_list(void)
+{
+        g_autofree char *folder = make_folder();
+        uint64_t first, second;
+
+        g_assert_cmpint(mount_get_unique_id(folder, 1, &first), ==, -ENOENT);
+        mount_at(folder);
+        first = unique_id_of(folder);
+        assert_listed(first, true);
+        g_assert_cmpint(umount2(folder, 0), ==, 0);
+        assert_listed(first, false);
+        mount_at(folder);
+        second = unique_id_of(folder);
+        g_assert_cmpuint(second, >, first);
+        assert_listed(first, false);
+        assert_listed(second, true);
+        g_assert_cmpint(umount2(folder, 0), ==, 0);
+        g_assert_cmpint(rmdir(folder), ==, 0);
+}
+
+static void test_many(void)
+{
+        g_autofree char *folder = make_folder();
+        _cleanup_(mount_list_done) MountList before = { 0 }, list = { 0 };
+        uint64_t first, last;
+
+        g_assert_cmpint(mount_list_read(&before), ==, 0);
+        mount_at(folder);
+        first = unique_id_of(folder);
+        for (unsigned i = 1; i < MANY; i++)
+                mount_at(folder);
+        last = unique_id_of(folder);
+        g_assert_cmpint(mount_list_read(&list), ==, 0);
+        for (unsigned i = 0; i < MANY; i++)
+                g_assert_cmpint(umount2(folder, 0), ==, 0);
+        g_assert_cmpuint(list.n, ==, before.n + MANY);
+        g_assert_true(mount_list_has(&list, first) && mount_list_has(&list, last));
+        for (size_t i = 0; i < before.n; i++)
+                g_assert_true(mount_list_has(&list, before.ids[i]));
+        assert_listed(first, false);
+        g_assert_cmpint(rmdir(folder), ==, 0);
+}
+
+int main(int argc, char *argv[])
+{
+        MountList list;
+        int r;
+
+        g_test_init(&argc, &argv, NULL);
+        r = mount_list_read(&list);
+        if (r < 0) {
+                /* Before Linux 6.8 there is nothing to try but that it says so. */
+                g_assert_cmpint(r, ==, -ENOSYS);
+                return g_test_run();
+        }
+        mount_list_done(&list);
+        g_test_add_func("/mount-root/list", test_list);
+        g_test_add_func("/mount-root/many", test_many);
+        return g_test_run();
+}
