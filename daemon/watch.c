@@ -146,14 +146,16 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* ---- Mounts ---- */
 
-static bool is_there(Volume *volume, const char *node, const MountList *list)
+static bool is_there(Volume *volume, const MountList *list)
 {
         bool waiting = volume_is_waiting(volume);
         uint64_t id = waiting ? volume->trigger_id : volume->mount_id;
+        char node[32];
 
         if (id == 0 || (volume->known_id == id && mount_list_has(list, volume->unique_id)))
                 return true;
         volume->known_id = 0;
+        image_node(volume->image, node);
         if (!mount_is_there(volume->mount_point, id, waiting ? NULL : node))
                 return false;
         if (list->n > 0 && mount_get_unique_id(volume->mount_point, id, &volume->unique_id) >= 0)
@@ -164,7 +166,6 @@ static bool is_there(Volume *volume, const char *node, const MountList *list)
 /* The story finds that it is not mounted any more, and takes away what belonged to the mount. */
 static void check_image(Watch *watch, Image *image, const MountList *list)
 {
-        char node[32];
         Volume *volume;
         Story *story;
 
@@ -172,9 +173,8 @@ static void check_image(Watch *watch, Image *image, const MountList *list)
                 watch->missed = true;
                 return;
         }
-        image_node(image, node);
         IMAGE_FOREACH_VOLUME (volume, image) {
-                if (is_there(volume, node, list))
+                if (is_there(volume, list))
                         continue;
                 if (volume_is_waiting(volume))
                         volume_disarm(volume);

@@ -36,12 +36,12 @@ struct Volume {
         char *partition_type;
         char *partition_name;
         char *partition_uuid;
-        char *name;        /* for its mount point, if the caller has no wish */
-        char *obstacle;    /* why it is not or cannot be mounted; "" if nothing is in the way */
-        char *mount_point; /* NULL: not mounted */
-        uint64_t mount_id; /* as statx(2) numbers mounts; 0: mount_point is made, but nothing mounted there yet */
+        char *name;         /* for its mount point, if the caller has no wish */
+        char *obstacle;     /* why it is not or cannot be mounted; "" if nothing is in the way */
+        char *mount_point;  /* NULL: not mounted */
+        uint64_t mount_id;  /* as statx(2) numbers mounts; 0: mount_point is made, but nothing mounted there yet */
         uint64_t known_id;  /* the one of mount_id and trigger_id of which unique_id is; see watch.c */
-        uint64_t unique_id;  /* as listmount(2) numbers mounts; 0: not known */
+        uint64_t unique_id; /* as listmount(2) numbers mounts; 0: not known */
         bool mounted_read_only;
         int trigger_fd;      /* it is mounted when mount_point is entered (see trigger.h); -1: it is not */
         uint64_t trigger_id; /* the trigger's mount, below the volume's; 0: there is none */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The list of all mounts, as root: what is mounted is in it, what was unmounted is not, and no number is given out twice.
+ * The list of all mounts, as root: what is mounted is in it, what was unmounted is not, and no number is given out
+ * twice.
  */
 #include <glib.h>
 #include <glib/gstdio.h>
