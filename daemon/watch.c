@@ -11,11 +11,10 @@
  *
  * That look is at all of our mounts. Each costs a walk to its mount point the first
  * time; from then on it is looked for in one list of all there are, where the kernel
- * can make one. The first change behind a quiet time is looked
- * at at once, unless a story is under way, which has most likely made it. Then
- * nothing is listened to for a moment: a flood of changes, ours or others', costs a
- * look and a wake-up or two in each such moment. While nothing of ours is mounted
- * nothing is listened to at all.
+ * can make one. The first change behind a quiet time is looked at at once, unless a
+ * story is under way, which has most likely made it. Then nothing is listened to for
+ * a moment: a flood of changes, ours or others', costs a look and a wake-up or two in
+ * each such moment. While nothing of ours is mounted nothing is listened to at all.
  *
  * To listen again, and to ask what has changed meanwhile, takes two descriptors of
  * the table: the kernel tells each of them of a change once, and epoll(7) swallows
