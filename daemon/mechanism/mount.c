@@ -213,8 +213,8 @@ int mount_create(const MountSpec *spec, int *ret_fd, char message[static MOUNT_M
         return 0;
 }
 
-/* @mask: 0, with which the kernel gives the id in any case (Linux 5.8), or STATX_MNT_ID_UNIQUE. Neither gets to the file
- * system: a FUSE server is not asked, nor does it refuse root. */
+/* @mask: 0, with which the kernel gives the id in any case (Linux 5.8), or STATX_MNT_ID_UNIQUE. Neither gets to the
+ * file system: a FUSE server is not asked, nor does it refuse root. */
 static int statx_id(int fd, const char *path, unsigned mask, uint64_t *ret_id, bool *ret_is_root)
 {
         struct statx stx;
