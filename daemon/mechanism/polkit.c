@@ -12,6 +12,7 @@
  * 122 and GLib 2.74, once in some 250 times): one of its threads then sends to the
  * agent while another waits for that to end, with the lock of the connection held.
  */
+#include "base/log.h"
 #include "mechanism/polkit.h"
 
 #define POLKIT_NAME "org.freedesktop.PolicyKit1"
@@ -38,13 +39,18 @@ DEFINE_CLEANUP(PolkitCheck *, polkit_abandon)
 
 static int read_verdict(sd_bus_message *reply)
 {
+        const sd_bus_error *failure;
         int authorised, challenge;
 
         if (sd_bus_message_is_method_error(reply, POLKIT_INTERFACE ".Error.Cancelled") ||
             sd_bus_message_is_method_error(reply, "org.freedesktop.PolicyKit1.Error.Cancelled"))
                 return -ECANCELED;
+        /* To the caller it is all the same: nobody has permitted it. */
+        failure = sd_bus_message_get_error(reply);
+        if (failure)
+                log_message(LOG_WARNING, "polkit does not answer: %s: %s", failure->name, strempty(failure->message));
         /* The details behind it, ours and polkit's, do not matter. */
-        if (sd_bus_message_is_method_error(reply, NULL) || sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
+        if (failure || sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
             sd_bus_message_read(reply, "bb", &authorised, &challenge) < 0)
                 return -EACCES;
         if (authorised)

@@ -12,6 +12,7 @@
 #include "lib/wait.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #define ANYTHING ""
 
@@ -44,6 +45,7 @@ typedef struct Fixture {
         char *anns_file;
         char *image;
         char *volume;
+        int log; /* 0: none of its own */
 } Fixture;
 
 static void set_up(Fixture *f, bool with_polkit)
@@ -68,6 +70,18 @@ static void fixture_set_up(Fixture *f, gconstpointer userdata)
         set_up(f, true);
 }
 
+/* What the daemon logs goes into the file that errors are written to, which has no name. */
+static void fixture_set_up_with_log(Fixture *f, gconstpointer userdata)
+{
+        _cleanup_close_ int own = dup(STDERR_FILENO);
+
+        (void)userdata;
+        f->log = memfd_create("log", MFD_CLOEXEC);
+        g_assert_cmpint(dup2(f->log, STDERR_FILENO), ==, STDERR_FILENO);
+        set_up(f, true);
+        g_assert_cmpint(dup2(own, STDERR_FILENO), ==, STDERR_FILENO);
+}
+
 static void fixture_set_up_without_polkit(Fixture *f, gconstpointer userdata)
 {
         (void)userdata;
@@ -89,6 +103,8 @@ static void fixture_tear_down(Fixture *f, gconstpointer userdata)
         test_daemon_stop(f->daemon);
         if (f->polkit)
                 test_polkit_stop(f->polkit);
+        if (f->log > 0)
+                close(f->log);
         unlink(f->file);
         unlink(f->anns_file);
         unlink(f->bobs_file);
@@ -240,6 +256,20 @@ static void test_polkit_dies(Fixture *f, gconstpointer userdata)
         g_autofree char *image = test_attach_path(f->bob, f->bobs_file, NULL, NULL);
         g_autoptr(TestCall) detached = test_simple_call(f->bob, image, IMAGE, "Detach");
         test_assert_succeeded(detached);
+}
+
+/* The caller learns that it is not permitted; why there was no answer is for the administrator. */
+static void test_polkit_fails(Fixture *f, gconstpointer userdata)
+{
+        char text[512] = "";
+
+        (void)userdata;
+        test_polkit_set(f->polkit, NULL, "error");
+        g_autoptr(TestCall) detach = test_simple_call(f->bob, f->image, IMAGE, "Detach");
+        test_assert_failed(detach, "NotAuthorized", "*");
+        g_assert_cmpint(pread(f->log, text, sizeof(text) - 1, 0), >, 0);
+        if (!g_pattern_match_simple("*polkit does not answer: org.freedesktop.*", text))
+                g_error("logged is: %s", text);
 }
 
 static void test_root_needs_no_polkit(Fixture *f, gconstpointer userdata)
@@ -523,6 +553,8 @@ int main(int argc, char **argv)
         g_test_add("/authorisation/root/no-polkit", Fixture, NULL, fixture_set_up_without_polkit,
                    test_root_needs_no_polkit, fixture_tear_down);
         ADD("/authorisation/polkit-dies", test_polkit_dies);
+        g_test_add("/authorisation/polkit-fails", Fixture, NULL, fixture_set_up_with_log, test_polkit_fails,
+                   fixture_tear_down);
         ADD("/authorisation/question", test_question);
         ADD("/authorisation/actions/exist", test_actions_exist);
         ADD("/authorisation/actions/differ", test_actions_differ);
