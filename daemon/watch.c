@@ -11,7 +11,8 @@
  *
  * That look is at all of our mounts. Each costs a walk to its mount point the first
  * time; from then on it is looked for in one list of all there are, where the kernel
- * can make one. The first change behind a quiet time is looked at at once, unless a
+ * can make one. When all of ours are known by their place in it, that is all there is
+ * to a look: no image is gone through until one of ours has changed. The first change behind a quiet time is looked at at once, unless a
  * story is under way, which has most likely made it. Then nothing is listened to for
  * a moment: a flood of changes, ours or others', costs a look and a wake-up or two in
  * each such moment. While nothing of ours is mounted nothing is listened to at all.
@@ -40,6 +41,7 @@ struct Watch {
         sd_event_source *on_rested;
         sd_event_source *on_look;
         int changes; /* tells whether any mount has changed since it was asked last */
+        MountList ours; /* what all of ours were found as; empty: that is not known, or has changed */
         bool resting;
         bool missed; /* a mount has perhaps changed while a story about it was under way */
         bool look_due;
@@ -189,12 +191,58 @@ static bool have_mounts_changed(const Watch *watch)
         return poll(&pollfd, 1, 0) != 0;
 }
 
+static int compare_ids(const void *a, const void *b)
+{
+        const uint64_t *x = a, *y = b;
+
+        return (*x > *y) - (*x < *y);
+}
+
+static void add_ids(MountList *list, const Image *image, bool *ret_known)
+{
+        const Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                uint64_t id = volume_is_waiting(volume) ? volume->trigger_id : volume->mount_id;
+
+                if (id == 0)
+                        continue;
+                if (volume->known_id != id)
+                        *ret_known = false;
+                list->ids[list->n++] = volume->unique_id;
+        }
+}
+
+/* Nothing, if one of ours cannot be found in a list. */
+static void remember_ours(Watch *watch)
+{
+        const Registry *registry = watch->service->registry;
+        size_t n_volumes = 0;
+        bool known = true;
+        Image *image;
+
+        mount_list_done(&watch->ours);
+        for (size_t i = 0; (image = registry_nth(registry, i)); i++)
+                n_volumes += image->n_volumes;
+        watch->ours.ids = n_volumes > 0 ? calloc(n_volumes, sizeof(uint64_t)) : NULL;
+        if (!watch->ours.ids)
+                return;
+        for (size_t i = 0; (image = registry_nth(registry, i)); i++)
+                add_ids(&watch->ours, image, &known);
+        if (known)
+                qsort(watch->ours.ids, watch->ours.n, sizeof(uint64_t), compare_ids);
+        else
+                mount_list_done(&watch->ours);
+}
+
 static void check_mounts(Watch *watch)
 {
         _cleanup_(mount_list_done) MountList list = { 0 };
 
         watch->look_due = watch->missed = false;
         (void)mount_list_read(&list);
+        if (watch->ours.n > 0 && mount_list_has_all(&list, &watch->ours))
+                return;
         /* From the end: an image that goes does not move the others. */
         for (size_t i = registry_count(watch->service->registry); i > 0; i--) {
                 Image *image = registry_nth(watch->service->registry, i - 1);
@@ -202,6 +250,7 @@ static void check_mounts(Watch *watch)
                 if (image)
                         check_image(watch, image, &list);
         }
+        remember_ours(watch);
 }
 
 static bool is_listening(const Watch *watch)
@@ -271,6 +320,7 @@ void watch_changed(Watch *watch, const Image *image)
 {
         if (!watch)
                 return;
+        mount_list_done(&watch->ours);
         if (is_on_its_way(image))
                 arm_look(watch);
         if (image_count_usable(image) > 0 && !is_listening(watch))
@@ -288,6 +338,7 @@ Watch *watch_free(Watch *watch)
         sd_event_source_disable_unref(watch->on_rested);
         sd_event_source_disable_unref(watch->on_look);
         safe_close(watch->changes);
+        mount_list_done(&watch->ours);
         free(watch);
         return NULL;
 }

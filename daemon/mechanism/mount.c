@@ -123,28 +123,29 @@ static int make_private_root(void)
         return fd < 0 ? -errno : fd;
 }
 
-int mount_isolate(const MountNode *nodes, size_t n_nodes, int *ret_root)
+int mount_isolate(const MountNode *nodes, size_t n_nodes, int *ret_old, int *ret_root)
 {
-        _cleanup_close_ int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), new = make_private_root();
+        _cleanup_close_ int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), root = make_private_root();
 
         if (old < 0)
                 return -errno;
-        if (new < 0)
-                return new;
-        if (mkdirat(new, "dev", 0700) < 0)
+        if (root < 0)
+                return root;
+        if (mkdirat(root, "dev", 0700) < 0)
                 return -errno;
         for (size_t i = 0; i < n_nodes; i++)
-                if (mknodat(new, nodes[i].path + 1, S_IFBLK | 0600, nodes[i].device) < 0)
+                if (mknodat(root, nodes[i].path + 1, S_IFBLK | 0600, nodes[i].device) < 0)
                         return -errno;
-        if (fchdir(new) < 0 || chroot(".") < 0)
+        if (fchdir(root) < 0 || chroot(".") < 0)
                 return -errno;
-        *ret_root = TAKE_FD(old);
+        *ret_old = TAKE_FD(old);
+        *ret_root = TAKE_FD(root);
         return 0;
 }
 
-int mount_leave_isolation(int root)
+int mount_leave_isolation(int old)
 {
-        return fchdir(root) < 0 || chroot(".") < 0 ? -errno : 0;
+        return fchdir(old) < 0 || chroot(".") < 0 ? -errno : 0;
 }
 
 static int set_option(int fs_fd, const char *key, const char *value)
@@ -316,6 +317,20 @@ bool mount_list_has(const MountList *list, uint64_t unique)
                         high = middle;
         }
         return low < list->n && list->ids[low] == unique;
+}
+
+/* Both are in order: one walk through each. */
+bool mount_list_has_all(const MountList *list, const MountList *others)
+{
+        size_t at = 0;
+
+        for (size_t i = 0; i < others->n; i++) {
+                while (at < list->n && list->ids[at] < others->ids[i])
+                        at++;
+                if (at >= list->n || list->ids[at] != others->ids[i])
+                        return false;
+        }
+        return true;
 }
 
 bool mount_is_anything_at(const char *path)

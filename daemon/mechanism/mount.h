@@ -56,10 +56,11 @@ const char *mount_table(void);
  * Makes a root directory of its own for the calling process, with nothing in it
  * but @nodes. Some drivers open further devices whose paths the image names
  * (f2fs; erofs from Linux 5.19 to 6.3): here there are none to be found.
- * *ret_root: for going back.
+ * *ret_old: for going back. *ret_root: it goes with this descriptor; the kernel takes
+ * its time for that, so it is not to be closed while somebody waits.
  */
-int mount_isolate(const MountNode *nodes, size_t n_nodes, int *ret_root);
-int mount_leave_isolation(int root);
+int mount_isolate(const MountNode *nodes, size_t n_nodes, int *ret_old, int *ret_root);
+int mount_leave_isolation(int old);
 
 /*
  * Makes a mount that is attached nowhere yet: it goes with its descriptor. On
@@ -97,6 +98,7 @@ typedef struct MountList {
 int mount_list_read(MountList *ret);
 void mount_list_done(MountList *list);
 bool mount_list_has(const MountList *list, uint64_t unique);
+bool mount_list_has_all(const MountList *list, const MountList *others);
 
 /*
  * Whether @path is a mount point of anything. Such a folder must not be removed: the

@@ -122,7 +122,7 @@ static int pin_device(const MountOrder *order, Task *task)
                               &task->pin);
 }
 
-static int isolate(Tasks *tasks, int *ret_root)
+static int isolate(Tasks *tasks, int *ret_old, int *ret_root)
 {
         _cleanup_free_ MountNode *nodes = calloc(tasks->order.n_items, sizeof(MountNode));
         size_t n = 0;
@@ -136,7 +136,7 @@ static int isolate(Tasks *tasks, int *ret_root)
                 if (task->result.error >= 0)
                         nodes[n++] = (MountNode){ task->item.node, task->item.devnum };
         }
-        return mount_isolate(nodes, n, ret_root);
+        return mount_isolate(nodes, n, ret_old, ret_root);
 }
 
 /* True: all of them are made. */
@@ -167,14 +167,15 @@ static int send_results(int channel, const Tasks *tasks)
 
 static int mount_all(Tasks *tasks, int parent_fd)
 {
-        int root, r = isolate(tasks, &root);
+        /* The root is closed behind the answer, with all else. */
+        int old, root, r = isolate(tasks, &old, &root);
         bool all;
 
         if (r < 0)
                 return r;
         all = create_all(tasks);
-        r = mount_leave_isolation(root);
-        safe_close(root);
+        r = mount_leave_isolation(old);
+        safe_close(old);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < tasks->order.n_items; i++) {

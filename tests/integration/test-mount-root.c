@@ -84,8 +84,22 @@ static void test_many(void)
         g_assert_true(mount_list_has(&list, first) && mount_list_has(&list, last));
         for (size_t i = 0; i < before.n; i++)
                 g_assert_true(mount_list_has(&list, before.ids[i]));
+        g_assert_true(mount_list_has_all(&list, &before) && mount_list_has_all(&list, &list));
+        g_assert_false(mount_list_has_all(&before, &list));
         assert_listed(first, false);
         g_assert_cmpint(rmdir(folder), ==, 0);
+}
+
+static void test_all(void)
+{
+        uint64_t odd[] = { 1, 3, 5 }, some[] = { 3, 5 }, early[] = { 0, 3 }, between[] = { 1, 4 }, late[] = { 5, 6 };
+        const MountList list = { odd, ELEMENTSOF(odd) }, none = { 0 };
+
+        g_assert_true(mount_list_has_all(&list, &(MountList){ some, ELEMENTSOF(some) }));
+        g_assert_true(mount_list_has_all(&list, &none) && !mount_list_has_all(&none, &list));
+        g_assert_false(mount_list_has_all(&list, &(MountList){ early, ELEMENTSOF(early) }));
+        g_assert_false(mount_list_has_all(&list, &(MountList){ between, ELEMENTSOF(between) }));
+        g_assert_false(mount_list_has_all(&list, &(MountList){ late, ELEMENTSOF(late) }));
 }
 
 /* Before Linux 6.8 there is nothing to try but that it says so. */
@@ -106,6 +120,7 @@ static bool kernel_has_list(void)
 int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
+        g_test_add_func("/mount-root/all", test_all);
         if (kernel_has_list()) {
                 g_test_add_func("/mount-root/list", test_list);
                 g_test_add_func("/mount-root/many", test_many);
