@@ -181,16 +181,6 @@ bool volume_is_waiting(const Volume *volume)
         return volume_is_armed(volume) && volume->mount_point && volume->mount_id == 0;
 }
 
-bool image_has_partitions(const Image *image)
-{
-        const Volume *volume;
-
-        IMAGE_FOREACH_VOLUME (volume, image)
-                if (volume->number > 0)
-                        return true;
-        return false;
-}
-
 size_t image_count_usable(const Image *image)
 {
         Volume *volume;

@@ -114,8 +114,6 @@ size_t image_count_mounted(const Image *image);
 bool volume_is_armed(const Volume *volume);
 bool volume_is_waiting(const Volume *volume);
 
-bool image_has_partitions(const Image *image);
-
 /* Those with a mount point that can be used: mounted or waiting. */
 size_t image_count_usable(const Image *image);
 

@@ -386,7 +386,8 @@ static int take_device(Attach *attach, JobAnswer *answer)
         image->sector_size = binding.device.sector_size;
         image->direct_io = binding.device.direct_io;
         image->file_mount_id = binding.file_mount_id;
-        return 0;
+        /* Whatever is made from now on, the user's folder first of all, does not go by itself. */
+        return record_write(image);
 }
 
 static void on_bound(int error, JobAnswer *answer, void *userdata)
@@ -454,14 +455,8 @@ static void on_partitions(int error, JobAnswer *answer, void *userdata)
 static int add_partitions(Story *story)
 {
         Attach *attach = attach_of(story);
-        int r = 0;
 
-        if (attach->existing)
-                return 0;
-        /* Unlike the device itself, they stay when nobody has it open any more. */
-        if (image_has_partitions(attach->image))
-                r = record_write(attach->image);
-        return r < 0 ? r : partitioning_run(story, attach->image, NULL, 0, on_partitions);
+        return attach->existing ? 0 : partitioning_run(story, attach->image, NULL, 0, on_partitions);
 }
 
 /* ---- mount ---- */
