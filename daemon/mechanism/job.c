@@ -9,7 +9,8 @@
  * what it has, and says that it is ready; only then it is given another one. One
  * that has failed, or does not come back from closing, is not used again. Fork and
  * exit are most of what a short job costs. Where each is good for one job only, the
- * next is made while others work with what the last one has found.
+ * next is made behind the order that some other child gets next, when there is
+ * nothing to do here but to wait for that; or soon, if there is no order.
  *
  * The child keeps only the descriptors that it was given. Were it to keep the
  * daemon's, one stuck child would hold every other image's loop device open. The
@@ -25,6 +26,9 @@
 
 #include "base/closer.h"
 #include "mechanism/job.h"
+
+/* How long a child that is to be made in advance may wait for an order behind which it is made. */
+#define DUE_USEC (10 * USEC_PER_MSEC)
 
 /* Far more than any answer: the largest is a probe's, 1 KiB for each of its volumes. */
 #define ANSWER_SIZE_MAX ((size_t)192 * 1024)
@@ -50,6 +54,11 @@ struct Job {
 static int start_child(sd_event *event, const JobSpec *spec, Job **ret);
 
 static Job *killed, *idle;
+static struct {
+        sd_event_source *on_time; /* NULL: none is due */
+        const char *name;
+        JobWork work;
+} due;
 static void (*on_reaped)(void *userdata);
 static void *on_reaped_userdata;
 
@@ -286,14 +295,33 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
-/* By one that has nothing of it. If that cannot be made now, it is made when there is a job for it. */
-static void replace(const Job *ended)
+/* If it cannot be made now, it is made when there is a job for it. */
+static void make_due(void)
 {
-        const JobSpec spec = { .name = ended->name, .work = ended->work, .timeout_usec = JOB_IDLE_USEC };
+        const JobSpec spec = { .name = due.name, .work = due.work, .timeout_usec = JOB_IDLE_USEC };
         Job *job = NULL;
 
-        if (count_idle(ended->work) == 0 && start_child(ended->event, &spec, &job) >= 0)
+        if (!due.on_time)
+                return;
+        if (count_idle(due.work) == 0 && start_child(sd_event_source_get_event(due.on_time), &spec, &job) >= 0)
                 become_idle(job);
+        due.on_time = sd_event_source_disable_unref(due.on_time);
+}
+
+static int on_due(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source, (void)usec, (void)userdata;
+        make_due();
+        return 0;
+}
+
+/* By one that has nothing of it. */
+static void replace(const Job *ended)
+{
+        make_due();
+        due.name = ended->name;
+        due.work = ended->work;
+        (void)sd_event_add_time_relative(ended->event, &due.on_time, CLOCK_MONOTONIC, DUE_USEC, 0, on_due, NULL);
 }
 
 static int on_exit_child(sd_event_source *source, const siginfo_t *info, void *userdata)
@@ -553,5 +581,6 @@ int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata
                 job_kill(job);
         }
         *ret = job;
+        make_due();
         return 0;
 }

@@ -929,18 +929,38 @@ static pid_t find_next(pid_t ended)
         return only;
 }
 
-/* The next one is there before there is something for it to do, also behind one that fails; unused it goes. */
+/* Without a turn of the loop, so that nothing else is started; but a closer may not be idle yet. */
+static void wait_for_children(unsigned n)
+{
+        for (unsigned i = 0; own_children() != n && i < 10000; i++)
+                g_usleep(1000);
+        g_assert_cmpuint(own_children(), ==, n);
+}
+
+/* The next one is there before there is something for it to do; unused it goes. */
 static void test_worker_replaced(void)
 {
         Order order = { SPEND };
         JobSpec spec = spec_of_work(&order);
-        Outcome failed = { 0 };
+        JobSpec other = spec;
+        Outcome failed = { 0 }, others = { 0 };
         pid_t next;
 
+        other.work = run_other_work;
         spec.replace = true;
         next = find_next(do_work(&spec).pid);
         g_assert_cmpint(do_work(&spec).pid, ==, next);
-        next = find_next(next);
+        while (kill(next, 0) == 0)
+                turn();
+        /* Behind the order for somebody else, at the latest. */
+        (void)start(&other, &others);
+        wait_for_children(2);
+        while (others.n_calls == 0)
+                turn();
+        (void)told(&others);
+        turn_until_quiet();
+        /* Or soon; also behind one that fails. */
+        next = find_next(do_work(&spec).pid);
         order.what = FAIL;
         (void)start(&spec, &failed);
         while (failed.n_calls == 0)
