@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The child has the file's descriptor and the channel for its answer, and nothing
- * else; it reads one image, and ends. The one for the next is made then, while
- * others bind and mount, so that nobody waits for that.
+ * else; it reads one image, and ends. The one for the next is made in advance (see
+ * job.c), so that nobody waits for that.
  */
 #include "story/probing.h"
 #include "mechanism/parcel.h"
