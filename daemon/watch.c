@@ -12,10 +12,11 @@
  * That look is at all of our mounts. Each costs a walk to its mount point the first
  * time; from then on it is looked for in one list of all there are, where the kernel
  * can make one. When all of ours are known by their place in it, that is all there is
- * to a look: no image is gone through until one of ours has changed. The first change behind a quiet time is looked at at once, unless a
- * story is under way, which has most likely made it. Then nothing is listened to for
- * a moment: a flood of changes, ours or others', costs a look and a wake-up or two in
- * each such moment. While nothing of ours is mounted nothing is listened to at all.
+ * to a look: no image is gone through until one of ours has changed. The first
+ * change behind a quiet time is looked at at once, unless a story is under way, which
+ * has most likely made it. Then nothing is listened to for a moment: a flood of
+ * changes, ours or others', costs a look and a wake-up or two in each such moment.
+ * While nothing of ours is mounted nothing is listened to at all.
  *
  * To listen again, and to ask what has changed meanwhile, takes two descriptors of
  * the table: the kernel tells each of them of a change once, and epoll(7) swallows
@@ -40,7 +41,7 @@ struct Watch {
         sd_event_source *on_mounts; /* of a descriptor that it owns */
         sd_event_source *on_rested;
         sd_event_source *on_look;
-        int changes; /* tells whether any mount has changed since it was asked last */
+        int changes;    /* tells whether any mount has changed since it was asked last */
         MountList ours; /* what all of ours were found as; empty: that is not known, or has changed */
         bool resting;
         bool missed; /* a mount has perhaps changed while a story about it was under way */

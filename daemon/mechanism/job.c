@@ -55,9 +55,9 @@ static int start_child(sd_event *event, const JobSpec *spec, Job **ret);
 
 static Job *killed, *idle;
 static struct {
-        sd_event_source *on_time; /* NULL: none is due */
         const char *name;
-        JobWork work;
+        JobWork work; /* NULL: none is due */
+        sd_event_source *on_time;
 } due;
 static void (*on_reaped)(void *userdata);
 static void *on_reaped_userdata;
@@ -296,29 +296,30 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
 }
 
 /* If it cannot be made now, it is made when there is a job for it. */
-static void make_due(void)
+static void make_due(sd_event *event)
 {
         const JobSpec spec = { .name = due.name, .work = due.work, .timeout_usec = JOB_IDLE_USEC };
         Job *job = NULL;
 
-        if (!due.on_time)
+        if (!due.work)
                 return;
-        if (count_idle(due.work) == 0 && start_child(sd_event_source_get_event(due.on_time), &spec, &job) >= 0)
-                become_idle(job);
+        due.work = NULL;
         due.on_time = sd_event_source_disable_unref(due.on_time);
+        if (count_idle(spec.work) == 0 && start_child(event, &spec, &job) >= 0)
+                become_idle(job);
 }
 
 static int on_due(sd_event_source *source, uint64_t usec, void *userdata)
 {
-        (void)source, (void)usec, (void)userdata;
-        make_due();
+        (void)usec, (void)userdata;
+        make_due(sd_event_source_get_event(source));
         return 0;
 }
 
 /* By one that has nothing of it. */
 static void replace(const Job *ended)
 {
-        make_due();
+        make_due(ended->event);
         due.name = ended->name;
         due.work = ended->work;
         (void)sd_event_add_time_relative(ended->event, &due.on_time, CLOCK_MONOTONIC, DUE_USEC, 0, on_due, NULL);
@@ -581,6 +582,6 @@ int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata
                 job_kill(job);
         }
         *ret = job;
-        make_due();
+        make_due(event);
         return 0;
 }

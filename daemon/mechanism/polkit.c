@@ -12,8 +12,8 @@
  * 122 and GLib 2.74, once in some 250 times): one of its threads then sends to the
  * agent while another waits for that to end, with the lock of the connection held.
  */
-#include "base/log.h"
 #include "mechanism/polkit.h"
+#include "base/log.h"
 
 #define POLKIT_NAME "org.freedesktop.PolicyKit1"
 #define POLKIT_PATH "/org/freedesktop/PolicyKit1/Authority"
