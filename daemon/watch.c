@@ -11,8 +11,8 @@
  *
  * That look is at all of our mounts. Each costs a walk to its mount point the first
  * time; from then on it is looked for in one list of all there are, where the kernel
- * can make one. When all of ours are known by their place in it, that is all there is
- * to a look: no image is gone through until one of ours has changed. The first
+ * can make one. As long as no story and no event changes what is ours, the list is
+ * compared with what was found the last time, and no image looked at. The first
  * change behind a quiet time is looked at at once, unless a story is under way, which
  * has most likely made it. Then nothing is listened to for a moment: a flood of
  * changes, ours or others', costs a look and a wake-up or two in each such moment.
@@ -42,9 +42,9 @@ struct Watch {
         sd_event_source *on_rested;
         sd_event_source *on_look;
         int changes;    /* tells whether any mount has changed since it was asked last */
-        MountList ours; /* what all of ours were found as; empty: that is not known, or has changed */
+        MountList ours; /* what all of ours were found as; empty: that is not known, or may have changed */
         bool resting;
-        bool missed; /* a mount has perhaps changed while a story about it was under way */
+        bool missed; /* a mount has perhaps changed of which only a story knows that was under way */
         bool look_due;
 };
 
@@ -171,10 +171,8 @@ static void check_image(Watch *watch, Image *image, const MountList *list)
         Volume *volume;
         Story *story;
 
-        if (story_is_about(watch->service, image)) {
-                watch->missed = true;
+        if (story_is_about(watch->service, image))
                 return;
-        }
         IMAGE_FOREACH_VOLUME (volume, image) {
                 if (is_there(volume, list))
                         continue;
@@ -240,7 +238,8 @@ static void check_mounts(Watch *watch)
 {
         _cleanup_(mount_list_done) MountList list = { 0 };
 
-        watch->look_due = watch->missed = false;
+        watch->look_due = false;
+        watch->missed = watch->service->stories;
         (void)mount_list_read(&list);
         if (watch->ours.n > 0 && mount_list_has_all(&list, &watch->ours))
                 return;
@@ -309,8 +308,10 @@ static int on_mounts(sd_event_source *source, int fd, uint32_t events, void *use
         return 0;
 }
 
+/* Whatever mounts it has made or taken away, told of or not. */
 void watch_story_ended(Watch *watch)
 {
+        mount_list_done(&watch->ours);
         if (!watch->missed)
                 return;
         watch->look_due = true;

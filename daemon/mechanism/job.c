@@ -9,8 +9,8 @@
  * what it has, and says that it is ready; only then it is given another one. One
  * that has failed, or does not come back from closing, is not used again. Fork and
  * exit are most of what a short job costs. Where each is good for one job only, the
- * next is made behind the order that some other child gets next, when there is
- * nothing to do here but to wait for that; or soon, if there is no order.
+ * next is made behind the order that some child gets next, when whoever gave that has
+ * to wait; or soon, if there is no order.
  *
  * The child keeps only the descriptors that it was given. Were it to keep the
  * daemon's, one stuck child would hold every other image's loop device open. The
@@ -29,6 +29,7 @@
 
 /* How long a child that is to be made in advance may wait for an order behind which it is made. */
 #define DUE_USEC (10 * USEC_PER_MSEC)
+#define DUE_ACCURACY_USEC USEC_PER_MSEC
 
 /* Far more than any answer: the largest is a probe's, 1 KiB for each of its volumes. */
 #define ANSWER_SIZE_MAX ((size_t)192 * 1024)
@@ -322,7 +323,8 @@ static void replace(const Job *ended)
         make_due(ended->event);
         due.name = ended->name;
         due.work = ended->work;
-        (void)sd_event_add_time_relative(ended->event, &due.on_time, CLOCK_MONOTONIC, DUE_USEC, 0, on_due, NULL);
+        (void)sd_event_add_time_relative(ended->event, &due.on_time, CLOCK_MONOTONIC, DUE_USEC, DUE_ACCURACY_USEC,
+                                         on_due, NULL);
 }
 
 static int on_exit_child(sd_event_source *source, const siginfo_t *info, void *userdata)

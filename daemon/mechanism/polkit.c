@@ -37,18 +37,26 @@ PolkitCheck *polkit_abandon(PolkitCheck *check)
 }
 DEFINE_CLEANUP(PolkitCheck *, polkit_abandon)
 
+/* The first of several: whoever asks again and again does not fill the journal. */
+static void log_failure(const sd_bus_error *failure)
+{
+        static bool logged;
+
+        if (failure && !logged)
+                log_message(LOG_WARNING, "polkit gives no answer: %s: %s", failure->name, strempty(failure->message));
+        logged = failure;
+}
+
 static int read_verdict(sd_bus_message *reply)
 {
-        const sd_bus_error *failure;
+        const sd_bus_error *failure = sd_bus_message_get_error(reply);
         int authorised, challenge;
 
         if (sd_bus_message_is_method_error(reply, POLKIT_INTERFACE ".Error.Cancelled") ||
             sd_bus_message_is_method_error(reply, "org.freedesktop.PolicyKit1.Error.Cancelled"))
                 return -ECANCELED;
         /* To the caller it is all the same: nobody has permitted it. */
-        failure = sd_bus_message_get_error(reply);
-        if (failure)
-                log_message(LOG_WARNING, "polkit does not answer: %s: %s", failure->name, strempty(failure->message));
+        log_failure(failure);
         /* The details behind it, ours and polkit's, do not matter. */
         if (failure || sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
             sd_bus_message_read(reply, "bb", &authorised, &challenge) < 0)

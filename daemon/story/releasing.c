@@ -195,17 +195,27 @@ static void forget(Service *service, Image *image)
                 image_free(image);
 }
 
-static void apply_results(Releasing *releasing, const char *results)
+static void notify(const Releasing *releasing, Volume *volume)
 {
         Registry *registry = releasing->story->service->registry;
 
+        if (registry_find(registry, releasing->image->id) == releasing->image)
+                registry_notify(registry, REGISTRY_VOLUME_CHANGED, releasing->image, volume);
+}
+
+static void apply_results(Releasing *releasing, const char *results)
+{
         for (size_t i = 0; i < releasing->n_volumes; i++) {
                 Volume *volume = releasing->volumes[i];
                 ReleaseResult result;
 
                 memcpy(&result, results + i * sizeof(result), sizeof(result));
                 if (!result.unmounted) {
+                        bool changed = volume->mount_id != result.mount_id;
+
                         volume->mount_id = result.mount_id;
+                        if (changed)
+                                notify(releasing, volume);
                         continue;
                 }
                 if (result.disarmed) {
@@ -213,8 +223,7 @@ static void apply_results(Releasing *releasing, const char *results)
                         volume->trigger_id = 0;
                 }
                 forget_mount(volume);
-                if (registry_find(registry, releasing->image->id) == releasing->image)
-                        registry_notify(registry, REGISTRY_VOLUME_CHANGED, releasing->image, volume);
+                notify(releasing, volume);
         }
 }
 

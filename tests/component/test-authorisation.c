@@ -76,6 +76,8 @@ static void fixture_set_up_with_log(Fixture *f, gconstpointer userdata)
         _cleanup_close_ int own = dup(STDERR_FILENO);
 
         (void)userdata;
+        /* With that it would write to the journal. */
+        g_unsetenv("JOURNAL_STREAM");
         f->log = memfd_create("log", MFD_CLOEXEC);
         g_assert_cmpint(dup2(f->log, STDERR_FILENO), ==, STDERR_FILENO);
         set_up(f, true);
@@ -261,14 +263,18 @@ static void test_polkit_dies(Fixture *f, gconstpointer userdata)
 /* The caller learns that it is not permitted; why there was no answer is for the administrator. */
 static void test_polkit_fails(Fixture *f, gconstpointer userdata)
 {
-        char text[512] = "";
+        char text[1024] = "";
+        const char *said;
 
         (void)userdata;
         test_polkit_set(f->polkit, NULL, "error");
-        g_autoptr(TestCall) detach = test_simple_call(f->bob, f->image, IMAGE, "Detach");
-        test_assert_failed(detach, "NotAuthorized", "*");
+        for (unsigned i = 0; i < 2; i++) {
+                g_autoptr(TestCall) detach = test_simple_call(f->bob, f->image, IMAGE, "Detach");
+                test_assert_failed(detach, "NotAuthorized", "*");
+        }
         g_assert_cmpint(pread(f->log, text, sizeof(text) - 1, 0), >, 0);
-        if (!g_pattern_match_simple("*polkit does not answer: org.freedesktop.*", text))
+        said = strstr(text, "polkit gives no answer: org.freedesktop.");
+        if (!said || strstr(said + 1, "polkit"))
                 g_error("logged is: %s", text);
 }
 

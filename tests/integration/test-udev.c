@@ -4,9 +4,14 @@
  * Attach that waits for udevd, and what root changes on an attached image's device
  * (partitions, a new file system) while it is attached.
  */
+#include <fcntl.h>
+#include <sys/mount.h>
+
 #include "lib/ground.h"
 
 #define MIB (UINT64_C(1) << 20)
+/* Longer than the daemon lets changes of mounts pass, and the look behind that. */
+#define REST_USEC 300000
 
 static const char *const two_labels[] = { "FIRST", "SECOND", NULL };
 
@@ -227,6 +232,51 @@ static void test_rescan(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+static bool is_mounted(gpointer path)
+{
+        g_autofree char *text = NULL, *field = g_strdup_printf(" %s ", (const char *)path);
+
+        g_assert_true(g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL));
+        return strstr(text, field);
+}
+
+static bool is_gone(gpointer path)
+{
+        return access(path, F_OK) < 0 && errno == ENOENT;
+}
+
+/* An attach that has mounted waits for udevd, and has told nobody yet; others are mounted, and all that is known. */
+static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
+{
+        static char mount_point[] = "/run/media/ann/LABEL";
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *other = test_image_squashfs("other.img", TEST_ANN);
+        g_autofree char *beside = test_attach_path(g->ann, other, NULL, NULL);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+        g_autofree char *folder = test_folder("foreign");
+        _cleanup_close_ int fd = test_open_as(TEST_ANN, file, O_RDONLY);
+
+        (void)userdata;
+        g_usleep(REST_USEC);
+        g_assert_cmpint(mount("tmpfs", folder, "tmpfs", 0, "size=4k"), ==, 0);
+        g_assert_cmpint(umount2(folder, 0), ==, 0);
+        g_usleep(REST_USEC);
+        test_run("udevadm", "control", "--stop-exec-queue", NULL);
+        g_autoptr(TestCall) call = test_attach_start(g->ann, fd, "{'settle': <true>}");
+        test_wait_quiet(is_mounted, mount_point, "it to be mounted");
+        g_assert_cmpint(umount2(mount_point, UMOUNT_NOFOLLOW), ==, 0);
+        g_usleep(REST_USEC);
+        test_run("udevadm", "control", "--start-exec-queue", NULL);
+        test_call_wait(call);
+        test_assert_succeeded(call);
+        test_wait_quiet(is_gone, mount_point, "the daemon to see that it was unmounted");
+        test_detach(g->ann, image);
+        test_detach(g->ann, beside);
+        rmdir(folder);
+        unlink(file);
+        unlink(other);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -237,5 +287,6 @@ int main(int argc, char **argv)
         TEST_ADD("/udev/repartition/mounted", NULL, test_repartition_mounted);
         TEST_ADD("/udev/format", NULL, test_format);
         TEST_ADD("/udev/rescan", NULL, test_rescan);
+        TEST_ADD("/udev/unmounted-meanwhile", NULL, test_unmounted_meanwhile);
         return g_test_run();
 }

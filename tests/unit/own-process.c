@@ -15,43 +15,47 @@ static bool is_idle_closer(pid_t pid)
         return g_file_get_contents(path, &text, NULL, NULL) && strstr(text, "(" CLOSER_IDLE_NAME ") S");
 }
 
-static unsigned look(pid_t *ret_only, pid_t *ret_idle_closer)
+/* NULL-terminated; also those that are not reaped. */
+static char **list_children(void)
 {
         g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children", getpid()), *text = NULL;
-        unsigned n = 0;
 
         g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-        g_auto(GStrv) pids = g_strsplit(g_strchomp(text), " ", -1);
-        *ret_only = *ret_idle_closer = 0;
-        for (char **pid = pids; *pid && **pid; pid++)
-                if (*ret_idle_closer == 0 && is_idle_closer(atoi(*pid)))
-                        *ret_idle_closer = atoi(*pid);
-                else
-                        *ret_only = n++ == 0 ? atoi(*pid) : 0;
-        return n;
-}
-
-unsigned own_children(void)
-{
-        pid_t only, idle_closer;
-
-        return look(&only, &idle_closer);
-}
-
-pid_t own_only_child(void)
-{
-        pid_t only, idle_closer;
-
-        (void)look(&only, &idle_closer);
-        return only;
+        g_strchomp(text);
+        return *text ? g_strsplit(text, " ", -1) : g_new0(char *, 1);
 }
 
 pid_t own_idle_closer(void)
 {
-        pid_t only, idle_closer;
+        g_auto(GStrv) pids = list_children();
 
-        (void)look(&only, &idle_closer);
-        return idle_closer;
+        for (char **pid = pids; *pid; pid++)
+                if (is_idle_closer(atoi(*pid)))
+                        return atoi(*pid);
+        return 0;
+}
+
+unsigned own_children(void)
+{
+        g_auto(GStrv) pids = list_children();
+        unsigned n_idle_closers = 0;
+
+        for (char **pid = pids; *pid && n_idle_closers == 0; pid++)
+                n_idle_closers += is_idle_closer(atoi(*pid));
+        return g_strv_length(pids) - n_idle_closers;
+}
+
+pid_t own_child_named(const char *name)
+{
+        g_auto(GStrv) pids = list_children();
+
+        for (char **pid = pids; *pid; pid++) {
+                g_autofree char *path = g_strdup_printf("/proc/%s/comm", *pid), *comm = NULL;
+
+                if (g_file_get_contents(path, &comm, NULL, NULL) && streq(g_strchomp(comm), name))
+                        return atoi(*pid);
+        }
+        return 0;
 }
 
 size_t own_descriptors(void)

@@ -8,8 +8,8 @@
 /* Without one closer that waits; those that have ended and are not reaped count. */
 unsigned own_children(void);
 
-/* 0: none, or several. */
-pid_t own_only_child(void);
+/* The first of the children that has this name in the process list; 0: none has. */
+pid_t own_child_named(const char *name);
 
 /* 0: none waits. */
 pid_t own_idle_closer(void);
