@@ -74,8 +74,8 @@ __attribute__((no_sanitize("address", "undefined"))) static int run_closer(void 
         Closer *closer = userdata;
         eventfd_t n;
 
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != closer->parent)
+        /* One that would outlive its parent closes nothing: another one does. */
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != closer->parent)
                 return 0;
         (void)prctl(PR_SET_NAME, CLOSER_IDLE_NAME);
         if (atomic_load(&closer->fd) >= 0 && !carry_out(closer))
