@@ -218,11 +218,6 @@ static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
-static bool is_gone(gpointer path)
-{
-        return access(path, F_OK) < 0;
-}
-
 static void test_half_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
 {
         static const char *const labels[] = { "FIRST", "SECOND", NULL };
@@ -238,7 +233,7 @@ static void test_half_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
         g_autofree char *second = test_mount_point_of(g->ann, image, 2);
         g_assert_null(first);
         g_assert_cmpstr(second, ==, mount_points[1]);
-        test_wait_quiet(is_gone, mount_points[0], "the mount point to go");
+        test_wait_quiet(test_is_gone, mount_points[0], "the mount point to go");
         test_detach(g->ann, image);
         unlink(file);
 }

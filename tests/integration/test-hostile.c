@@ -162,18 +162,6 @@ static void test_exchanged_partition(TestGround *g, gconstpointer userdata)
 
 /* ---- a foot in the door ---- */
 
-static bool is_mounted(gpointer path)
-{
-        g_autofree char *hello = g_build_filename(path, "hello", NULL);
-
-        return access(hello, F_OK) == 0;
-}
-
-static bool is_gone(gpointer path)
-{
-        return access(path, F_OK) < 0;
-}
-
 /*
  * The caller leaves while udevd is waited for; somebody is inside of the mount
  * already. It goes from the tree, the device is shown, and counts, until he leaves.
@@ -187,13 +175,13 @@ static void test_foot_in_the_door(TestGround *g, gconstpointer userdata)
         (void)userdata;
         test_run("udevadm", "control", "--stop-exec-queue", NULL);
         TestCall *call = test_attach_start(visitor, fd, "{'settle': <true>}");
-        test_wait_quiet(is_mounted, (gpointer) "/run/media/ann/LABEL", "the mount");
+        test_wait_quiet(test_has_hello, (gpointer) "/run/media/ann/LABEL", "the mount");
         foot = open("/run/media/ann/LABEL/hello", O_RDONLY | O_CLOEXEC);
         g_assert_cmpint(foot, >=, 0);
         test_disconnect(visitor);
         test_call_wait(call);
         test_call_free(call);
-        test_wait_quiet(is_gone, (gpointer) "/run/media/ann/LABEL", "the mount to go");
+        test_wait_quiet(test_is_gone, (gpointer) "/run/media/ann/LABEL", "the mount to go");
         test_run("udevadm", "control", "--start-exec-queue", NULL);
 
         g_auto(GStrv) images = test_objects(g->ann, IMAGE);
@@ -226,11 +214,11 @@ static void test_second_call_taken_back(TestGround *g, gconstpointer userdata)
         (void)userdata;
         test_run("udevadm", "control", "--stop-exec-queue", NULL);
         TestCall *call = test_attach_start(visitor, fd, "{'volumes': <[uint32 2]>, 'settle': <true>}");
-        test_wait_quiet(is_mounted, (gpointer) "/run/media/ann/SECOND", "the second mount");
+        test_wait_quiet(test_has_hello, (gpointer) "/run/media/ann/SECOND", "the second mount");
         test_disconnect(visitor);
         test_call_wait(call);
         test_call_free(call);
-        test_wait_quiet(is_gone, (gpointer) "/run/media/ann/SECOND", "the second mount to go");
+        test_wait_quiet(test_is_gone, (gpointer) "/run/media/ann/SECOND", "the second mount to go");
         test_run("udevadm", "control", "--start-exec-queue", NULL);
         test_assert_hello(TEST_ANN, "/run/media/ann/FIRST");
         g_autofree char *first = test_mount_point_of(g->ann, image, 1);

@@ -232,19 +232,6 @@ static void test_rescan(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
-static bool is_mounted(gpointer path)
-{
-        g_autofree char *text = NULL, *field = g_strdup_printf(" %s ", (const char *)path);
-
-        g_assert_true(g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL));
-        return strstr(text, field);
-}
-
-static bool is_gone(gpointer path)
-{
-        return access(path, F_OK) < 0 && errno == ENOENT;
-}
-
 /* An attach that has mounted waits for udevd, and has told nobody yet; others are mounted, and all that is known. */
 static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
 {
@@ -263,13 +250,13 @@ static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
         g_usleep(REST_USEC);
         test_run("udevadm", "control", "--stop-exec-queue", NULL);
         g_autoptr(TestCall) call = test_attach_start(g->ann, fd, "{'settle': <true>}");
-        test_wait_quiet(is_mounted, mount_point, "it to be mounted");
+        test_wait_quiet(test_has_hello, mount_point, "it to be mounted");
         g_assert_cmpint(umount2(mount_point, UMOUNT_NOFOLLOW), ==, 0);
         g_usleep(REST_USEC);
         test_run("udevadm", "control", "--start-exec-queue", NULL);
         test_call_wait(call);
         test_assert_succeeded(call);
-        test_wait_quiet(is_gone, mount_point, "the daemon to see that it was unmounted");
+        test_wait_quiet(test_is_gone, mount_point, "the daemon to see that it was unmounted");
         test_detach(g->ann, image);
         test_detach(g->ann, beside);
         rmdir(folder);

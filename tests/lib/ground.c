@@ -54,6 +54,13 @@ void test_assert_hello(uid_t uid, const char *mount_point)
         g_assert_cmpstr(text, ==, TEST_HELLO);
 }
 
+bool test_has_hello(gpointer mount_point)
+{
+        g_autofree char *path = g_build_filename(mount_point, "hello", NULL);
+
+        return access(path, F_OK) == 0;
+}
+
 /* mountinfo writes blanks as \040. */
 static char *as_in_mountinfo(const char *path)
 {

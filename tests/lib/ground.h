@@ -36,6 +36,9 @@ void test_detach(GDBusConnection *bus, const char *image);
 /* Whether the file "hello" of a file system mounted at @mount_point says what it has to, to @uid. */
 void test_assert_hello(uid_t uid, const char *mount_point);
 
+/* Whether there is such a file: something is mounted; for test_wait_quiet(). */
+bool test_has_hello(gpointer mount_point);
+
 /* The options of the mount at @mount_point, those of the mount and of the file system, as mountinfo has them. */
 char *test_mount_options(const char *mount_point);
 

@@ -40,6 +40,11 @@ void test_wait_quiet(TestCondition condition, gpointer userdata, const char *wha
         g_source_remove(timer);
 }
 
+bool test_is_gone(gpointer path)
+{
+        return access(path, F_OK) < 0;
+}
+
 static bool flag_is_set(gpointer userdata)
 {
         return *(const bool *)userdata;

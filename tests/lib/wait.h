@@ -21,6 +21,9 @@ void test_wait(TestCondition condition, gpointer userdata, const char *what);
  */
 void test_wait_quiet(TestCondition condition, gpointer userdata, const char *what);
 
+/* Whether nothing is at @path, a string; for test_wait_quiet(). */
+bool test_is_gone(gpointer path);
+
 /* Waits until *@flag is true. */
 void test_wait_flag(const bool *flag, const char *what);
 
