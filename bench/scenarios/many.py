@@ -8,11 +8,13 @@ import subprocess
 
 from ground import LOOPMOUNT
 from report import median, p95, table
-from scenarios.cycles import cost, sample
+from scenarios.cycles import Samples, cost, sample
 
 WAYS = {"raw": "raw system calls", "null": "null daemon", "bus": "loopmountd", "udisks": "udisksd"}
 # How many times faster than udisksd, from its version 2.10 on and before, where so many are attached.
 UDISKS_COUNT, UDISKS_NEW, UDISKS_OLD = 500, 25, 500
+
+COLUMNS = ["attached", "raw", "null daemon", "loopmountd", "x none", "CPU: daemon", "its children", "both", "x none"]
 
 
 def measure(ground):
@@ -28,36 +30,76 @@ def measure(ground):
                 points.append(Point(ground, pid, count))
                 pid, named, ready = restart(ground, pid, count)
                 restarts.append([count, named, ready])
+            turns = in_turn(ground, pid, folder, counts[-1])
     finally:
         ground.detach_crowd()
         ground.stop(pid)
-    set_goals(ground.goals, points, restarts[-1])
+    set_goals(ground.goals, points, turns, restarts[-1])
     for way, who in WAYS.items():
-        ground.lines[who] = {point.count: point.time[way] for point in points if point.time[way]}
-    yield table("One more image: squashfs, ro (ms)",
-                ["attached", "raw", "null daemon", "udisksd", "loopmountd", "p95", "x none", "CPU: daemon",
-                 "its children", "both", "x none", "list"], [point.row(points[0]) for point in points])
+        ground.lines[who] = {point.count: point.all_times[way] for point in points if point.all_times[way]}
+    yield table("One more image: squashfs, ro (ms)", [*COLUMNS, "p95", "udisksd", "list"],
+                [point.row(points[0]) for point in points])
+    yield table("One more image, with none and with many in turn: squashfs, ro (ms)", COLUMNS,
+                [turn.row(turns[0]) for turn in turns])
     yield table("A start of the daemon, after SIGKILL (ms)", ["attached", "owns its name", "all are there"], restarts)
 
 
-class Point:
-    """What one more costs when so many are attached."""
+def in_turn(ground, pid, folder, count):
+    """The machine may change by more, in the minutes between the first point and the last, than one does from the other."""
+    none, many = Cost(ground, 0), Cost(ground, count)
+    for _ in range(ground.rounds(1, 2, 5)):
+        ground.detach_crowd()
+        none.measure(pid)
+        ground.tool("crowd", "attach", folder, 0, count)
+        many.measure(pid)
+    return [none, many]
 
-    def __init__(self, ground, pid, count):
-        image, rounds = ground.squashfs(), ground.rounds(1, 10, 100)
-        self.count = count
-        samples = sample(ground, image, "squashfs", "ro", rounds, ["raw", "null", "bus"])
-        self.own, self.children = cost(ground, pid, "bus", rounds * 2, image, "squashfs", "ro")
-        self.cpu = self.own + self.children
-        self.listing = listing(ground, count)
-        self.time = {way: median(found.cycle) for way, found in samples.items()}
-        self.time["udisks"] = udisksd_cycle(ground, image) if count <= UDISKS_COUNT else None
-        self.p95 = p95(samples["bus"].cycle)
+
+class Cost:
+    """Of one more when so many are attached."""
+
+    def __init__(self, ground, count):
+        self.ground, self.count = ground, count
+        self.samples = {way: Samples() for way in ("raw", "null", "bus")}
+        self.costs = []
+
+    def measure(self, pid):
+        self.ground.settle()
+        image, rounds = self.ground.squashfs(), self.ground.rounds(1, 10, 100)
+        for way, found in sample(self.ground, image, "squashfs", "ro", rounds, self.samples).items():
+            self.samples[way].extend(found)
+        self.costs.append(cost(self.ground, pid, "bus", rounds * 2, image, "squashfs", "ro"))
+
+    @property
+    def time(self):
+        return {way: median(found.cycle) for way, found in self.samples.items()}
+
+    @property
+    def cpu(self):
+        """Of the daemon itself, of its children, of both."""
+        own, children = (sum(part) / len(part) for part in zip(*self.costs))
+        return [own, children, own + children]
 
     def row(self, first):
-        return [self.count, *(self.time[way] for way in ("raw", "null", "udisks", "bus")), self.p95,
-                self.time["bus"] / first.time["bus"], self.own, self.children, self.cpu, self.cpu / first.cpu,
-                self.listing]
+        return [self.count, *self.time.values(), self.time["bus"] / first.time["bus"], *self.cpu,
+                self.cpu[-1] / first.cpu[-1]]
+
+
+class Point(Cost):
+    """And what else there is to know then."""
+
+    def __init__(self, ground, pid, count):
+        super().__init__(ground, count)
+        self.measure(pid)
+        self.listing = listing(ground, count)
+        self.udisks = udisksd_cycle(ground, ground.squashfs()) if count <= UDISKS_COUNT else None
+
+    @property
+    def all_times(self):
+        return self.time | {"udisks": self.udisks}
+
+    def row(self, first):
+        return [*super().row(first), p95(self.samples["bus"].cycle), self.udisks, self.listing]
 
 
 def udisksd_cycle(ground, image):
@@ -85,15 +127,15 @@ def restart(ground, pid, count):
     return ground.start(LOOPMOUNT, ground.daemon, count)
 
 
-def set_goals(goals, points, restarted):
-    first, last = points[0], points[-1]
-    among = f"with {last.count} attached"
-    goals.at_most(f"cycle {among}", last.time["bus"] / first.time["bus"], 1.3, "x with none",
-                  f"raw: {last.time['raw'] / first.time['raw']:.2f}")
-    goals.at_most(f"CPU for a cycle {among}", last.cpu / first.cpu, 1.5, "x with none")
-    goals.at_most(f"CPU for a cycle {among}", last.cpu, 1, "ms")
+def set_goals(goals, points, turns, restarted):
+    none, many = turns
+    among = f"with {many.count} attached"
+    goals.at_most(f"cycle {among}", many.time["bus"] / none.time["bus"], 1.3, "x with none",
+                  f"raw: {many.time['raw'] / none.time['raw']:.2f}")
+    goals.at_most(f"CPU for a cycle {among}", many.cpu[-1] / none.cpu[-1], 1.5, "x with none")
+    goals.at_most(f"CPU for a cycle {among}", many.cpu[-1], 1, "ms")
     set_udisks_goal(goals, points)
-    goals.at_most(f"loopmount list {among}", last.listing, 30, "ms")
+    goals.at_most(f"loopmount list {among}", points[-1].listing, 30, "ms")
     _, named, ready = restarted
     goals.at_most(f"a start of the daemon {among}: its name", named, 30, "ms")
     goals.at_most(f"a start of the daemon {among}: all are there", ready, 300, "ms")
@@ -106,7 +148,7 @@ def set_udisks_goal(goals, points):
     wanted = UDISKS_OLD if old else UDISKS_NEW
     what, unit = f"cycle with {UDISKS_COUNT} attached", f"x faster than udisksd {version}"
     for point in points:
-        if point.count == UDISKS_COUNT and point.time["udisks"]:
-            goals.at_least(what, point.time["udisks"] / point.time["bus"], wanted, unit)
+        if point.count == UDISKS_COUNT and point.udisks:
+            goals.at_least(what, point.udisks / point.time["bus"], wanted, unit)
             return
     goals.unknown(what, f"at least {wanted} {unit}", "only a full run has so many, and udisksd has to manage them")
