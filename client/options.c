@@ -212,6 +212,23 @@ static int take_text(const char *value, const char **target)
         return 0;
 }
 
+/* -o noexec -o noatime is -o noexec,noatime, as for mount(8). */
+static int add_mount_options(const char *value, char **list)
+{
+        const char *text;
+        char *joined;
+        int r = take_text(value, &text);
+
+        if (r < 0)
+                return r;
+        joined = isempty(*list) ? strdup(text) : text_printf("%s,%s", *list, text);
+        if (!joined)
+                return -ENOMEM;
+        free(*list);
+        *list = joined;
+        return 0;
+}
+
 static int apply_value(int id, const char *value, Settings *settings)
 {
         uint64_t number;
@@ -240,17 +257,27 @@ static int apply_value(int id, const char *value, Settings *settings)
         case 't':
                 return take_text(value, &settings->type);
         case 'o':
-                return take_text(value, &settings->mount_options);
+                return add_mount_options(value, &settings->mount_options);
         }
         return -EINVAL;
 }
 
-static int apply_option(int id, const char *value, Settings *settings)
+/* These add up. Of any other option only one value can be used, and none is dropped silently. */
+static bool is_list(const Option *option)
+{
+        return option->id == 'o' || option->id == OPTION_VOLUME;
+}
+
+static int apply_option(int id, const char *value, bool given, Settings *settings)
 {
         const Option *option = &options[find_option(id)];
         int r;
 
+        if (given && option->value && !is_list(option))
+                return error_print(STATUS_USAGE, value, _("--%s was given before; give it once"), option->name);
         r = option->value ? apply_value(id, value, settings) : apply_flag(id, settings);
+        if (r == -ENOMEM)
+                return error_print(STATUS_FAILED, NULL, "%s", strerror(ENOMEM));
         if (r < 0)
                 return error_print(STATUS_USAGE, value,
                                    r == -ERANGE   ? _("--%s takes %s, and this is too much")
@@ -326,6 +353,7 @@ static int read_arguments(int argc, char **argv, Settings *settings, uint32_t *r
 {
         struct option long_options[N_OPTIONS + 1];
         char short_options[2 * N_OPTIONS + 3];
+        uint32_t bit;
         int c, status;
 
         make_getopt_tables(long_options, short_options);
@@ -339,12 +367,13 @@ static int read_arguments(int argc, char **argv, Settings *settings, uint32_t *r
                         settings->operands[settings->n_operands++] = optarg;
                         continue;
                 }
-                status = apply_option(c, optarg, settings);
+                bit = UINT32_C(1) << find_option(c);
+                status = apply_option(c, optarg, *ret_given & bit, settings);
                 if (status == STATUS_OK)
                         status = keep_word(c, optarg, settings);
                 if (status != STATUS_OK)
                         return status;
-                *ret_given |= UINT32_C(1) << find_option(c);
+                *ret_given |= bit;
         }
         return STATUS_OK;
 }
@@ -399,6 +428,7 @@ void settings_clear(Settings *settings)
         free(settings->given);
         free(settings->all_operands);
         free(settings->volumes);
+        free(settings->mount_options);
         *settings = (Settings){ 0 };
 }
 

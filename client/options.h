@@ -32,7 +32,7 @@ typedef struct Verb {
         int (*run)(const Settings *settings); /* gives an exit code */
 } Verb;
 
-/* What the options say; strings are the command line's own. */
+/* What the options say. Strings belong to the command line, unless they are said to be owned. */
 struct Settings {
         const Verb *verb;
         char **operands; /* without the verb */
@@ -54,7 +54,8 @@ struct Settings {
         /* of mounting */
         uint32_t *volumes;
         size_t n_volumes;
-        const char *type, *mount_options, *name;
+        const char *type, *name;
+        char *mount_options; /* of all -o, joined by commas; owned */
 };
 
 /* Ends with a verb without a name; in verbs.c. */

@@ -79,6 +79,48 @@ static void test_volumes(void)
         assert_refused("attach a --volume 4294967296");
 }
 
+static void test_mount_options(void)
+{
+        static const struct {
+                const char *line, *options;
+        } cases[] = {
+                { "attach -o noexec -o noatime a", "noexec,noatime" },
+                { "attach -o noexec,ro a --options=noatime", "noexec,ro,noatime" },
+                { "mount -onoexec 3 -onoatime -o sync", "noexec,noatime,sync" },
+                { "with -o noexec a --options noatime -- ls -o x", "noexec,noatime" },
+                { "automount -o noexec -o noatime enable a", "noexec,noatime" },
+                { "attach --options= -o noatime a", "noatime" },
+                { "attach a", NULL },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                _cleanup_(settings_clear) Settings s = { 0 };
+
+                g_test_message("%s", cases[i].line);
+                g_assert_cmpint(parse(cases[i].line, &s), ==, STATUS_OK);
+                g_assert_cmpstr(s.mount_options, ==, cases[i].options);
+        }
+}
+
+/* Only one value of these can be used: that the other one is dropped would be a surprise. */
+static void test_twice(void)
+{
+        static const char *const values[] = { "offset=512",     "size=1M", "sector-size=512", "type=ext4",
+                                              "direct-io=auto", "name=x",  "idle-timeout=3" };
+        _cleanup_(settings_clear) Settings flags = { 0 };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(values); i++) {
+                _cleanup_(settings_clear) Settings once = { 0 };
+                g_autofree char *line = g_strdup_printf("attach --%s a", values[i]);
+                g_autofree char *twice = g_strdup_printf("attach --%s a --%s", values[i], values[i]);
+
+                g_assert_cmpint(parse(line, &once), ==, STATUS_OK);
+                assert_refused(twice);
+        }
+        assert_refused("mount -t ext4 3 --type=xfs");
+        g_assert_cmpint(parse("attach -w -w a --keep --keep", &flags), ==, STATUS_OK);
+}
+
 static void test_order(void)
 {
         _cleanup_(settings_clear) Settings before = { 0 }, ended = { 0 };
@@ -180,6 +222,8 @@ int main(int argc, char **argv)
         g_test_add_func("/client/options/attach", test_attach);
         g_test_add_func("/client/options/defaults", test_defaults);
         g_test_add_func("/client/options/volumes", test_volumes);
+        g_test_add_func("/client/options/mount-options", test_mount_options);
+        g_test_add_func("/client/options/twice", test_twice);
         g_test_add_func("/client/options/order", test_order);
         g_test_add_func("/client/options/force", test_force);
         g_test_add_func("/client/options/with", test_with);
