@@ -91,13 +91,16 @@ static int find_attached(Opening *opening, int fd)
         return status;
 }
 
+/* A double click is no wish to run what is in the image. */
 static int attach(Opening *opening, int fd)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_attached_ Attached attached = { 0 };
+        Settings settings = *opening->settings;
         int r;
 
-        r = attach_call(&opening->connection, opening->settings, fd, &error, &attached);
+        settings.mount_options = "noexec";
+        r = attach_call(&opening->connection, &settings, fd, &error, &attached);
         if (r < 0)
                 return error_print_bus(opening->name, &error, r);
         opening->path = TAKE_PTR(attached.path);

@@ -236,6 +236,20 @@ int text_parse_uint(const char *s, uint64_t max, uint64_t *ret)
         return 0;
 }
 
+bool text_list_has(const char *list, char separator, const char *item)
+{
+        size_t length = strlen(item);
+
+        for (const char *p = list; *p;) {
+                const char *end = strchrnul(p, separator);
+
+                if ((size_t)(end - p) == length && memcmp(p, item, length) == 0)
+                        return true;
+                p = *end ? end + 1 : end;
+        }
+        return false;
+}
+
 char *text_printf(const char *format, ...)
 {
         va_list arguments;

@@ -44,6 +44,9 @@ int text_parse_size(const char *s, uint64_t *ret_bytes);
 /* A decimal number without sign, white space or leading zeros up to @max. -EINVAL, -ERANGE. */
 int text_parse_uint(const char *s, uint64_t max, uint64_t *ret);
 
+/* Whether @item is one of the items of @list, which are separated by @separator. */
+bool text_list_has(const char *list, char separator, const char *item);
+
 /* asprintf() that gives the string; NULL when out of memory. */
 char *text_printf(const char *format, ...) _printf_(1, 2);
 

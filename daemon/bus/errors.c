@@ -43,6 +43,7 @@ static const struct {
         { STAGE_PLAN, EPERM, "OptionNotPermitted", "It is not permitted" },
         { STAGE_PLAN, EROFS, "OptionNotPermitted", "It cannot be mounted writable" },
         { STAGE_PLAN, EALREADY, "AlreadyMounted", "It is mounted already" },
+        { STAGE_PLAN, EACCES, "NotAuthorized", "Nobody was asked for permission" },
         { STAGE_PLAN, EDQUOT, "LimitExceeded", "Too many images are attached" },
         { STAGE_BIND, ENODATA, "InvalidImage", "The kernel cannot use the file as a device" },
         { STAGE_BIND, EOPNOTSUPP, "Failed", "Direct I/O is not possible with this file" },

@@ -30,6 +30,7 @@ struct FilesystemType {
         const char *defaults;
         const char *read_only_defaults; /* added where the mount is read-only */
         const FilesystemRule *rules;
+        FilesystemTier tier;
         bool read_only;
 };
 
@@ -262,24 +263,51 @@ static const FilesystemRule f2fs_rules[] = {
  */
 static const FilesystemType types[] = {
         { .name = "iso9660",
+          .tier = FILESYSTEM_TIER_SIMPLE,
           .defaults = "uid=$UID,gid=$GID,iocharset=utf8,mode=0400,dmode=0500",
           .rules = iso9660_rules,
           .read_only = true },
-        { .name = "udf", .defaults = "uid=$UID,gid=$GID,iocharset=utf8", .rules = udf_rules },
+        { .name = "udf",
+          .tier = FILESYSTEM_TIER_SIMPLE,
+          .defaults = "uid=$UID,gid=$GID,iocharset=utf8",
+          .rules = udf_rules },
         { .name = "vfat",
+          .tier = FILESYSTEM_TIER_SIMPLE,
           .defaults = FAT_DEFAULTS "shortname=mixed,utf8=1,showexec,flush,errors=remount-ro",
           .rules = vfat_rules },
-        { .name = "exfat", .defaults = FAT_DEFAULTS "iocharset=utf8,errors=remount-ro", .rules = exfat_rules },
-        { .name = "ntfs", .driver = "ntfs3", .defaults = FAT_DEFAULTS "iocharset=utf8", .rules = ntfs_rules },
-        { .name = "ext2", .defaults = "errors=remount-ro", .rules = ext2_rules },
-        { .name = "ext3", .defaults = "errors=remount-ro", .read_only_defaults = "noload", .rules = ext3_rules },
-        { .name = "ext4", .defaults = "errors=remount-ro", .read_only_defaults = "noload", .rules = ext4_rules },
-        { .name = "squashfs", .rules = squashfs_rules, .read_only = true },
-        { .name = "erofs", .rules = erofs_rules, .read_only = true },
-        { .name = "xfs", .defaults = "nouuid", .read_only_defaults = "norecovery", .rules = xfs_rules },
+        { .name = "exfat",
+          .tier = FILESYSTEM_TIER_SIMPLE,
+          .defaults = FAT_DEFAULTS "iocharset=utf8,errors=remount-ro",
+          .rules = exfat_rules },
+        { .name = "ntfs",
+          .tier = FILESYSTEM_TIER_UNHARDENED,
+          .driver = "ntfs3",
+          .defaults = FAT_DEFAULTS "iocharset=utf8",
+          .rules = ntfs_rules },
+        { .name = "ext2", .tier = FILESYSTEM_TIER_TESTED, .defaults = "errors=remount-ro", .rules = ext2_rules },
+        { .name = "ext3",
+          .tier = FILESYSTEM_TIER_TESTED,
+          .defaults = "errors=remount-ro",
+          .read_only_defaults = "noload",
+          .rules = ext3_rules },
+        { .name = "ext4",
+          .tier = FILESYSTEM_TIER_TESTED,
+          .defaults = "errors=remount-ro",
+          .read_only_defaults = "noload",
+          .rules = ext4_rules },
+        { .name = "squashfs", .tier = FILESYSTEM_TIER_SIMPLE, .rules = squashfs_rules, .read_only = true },
+        { .name = "erofs", .tier = FILESYSTEM_TIER_SIMPLE, .rules = erofs_rules, .read_only = true },
+        { .name = "xfs",
+          .tier = FILESYSTEM_TIER_UNHARDENED,
+          .defaults = "nouuid",
+          .read_only_defaults = "norecovery",
+          .rules = xfs_rules },
         /* not "norecovery", which 6.8 did not know */
-        { .name = "btrfs", .read_only_defaults = "rescue=nologreplay", .rules = btrfs_rules },
-        { .name = "f2fs", .read_only_defaults = "norecovery", .rules = f2fs_rules },
+        { .name = "btrfs",
+          .tier = FILESYSTEM_TIER_UNHARDENED,
+          .read_only_defaults = "rescue=nologreplay",
+          .rules = btrfs_rules },
+        { .name = "f2fs", .tier = FILESYSTEM_TIER_UNHARDENED, .read_only_defaults = "norecovery", .rules = f2fs_rules },
 };
 
 const FilesystemType *filesystem_nth(size_t n)
@@ -303,6 +331,11 @@ const char *filesystem_name(const FilesystemType *type)
 const char *filesystem_driver(const FilesystemType *type)
 {
         return type->driver ? type->driver : type->name;
+}
+
+FilesystemTier filesystem_tier(const FilesystemType *type)
+{
+        return type->tier;
 }
 
 bool filesystem_is_read_only(const FilesystemType *type)
@@ -580,19 +613,6 @@ static int apply_list(Builder *b, const char *list, Source source, char **ret_of
         return 0;
 }
 
-/* Whether the comma-separated @list has @item in it. */
-static bool list_has(const char *list, const char *item)
-{
-        for (const char *p = strempty(list); *p;) {
-                size_t n = strcspn(p, ",");
-
-                if (n == strlen(item) && memcmp(p, item, n) == 0)
-                        return true;
-                p += n + (p[n] == ',');
-        }
-        return false;
-}
-
 static bool is_too_long(const char *list)
 {
         return list && strnlen(list, FILESYSTEM_OPTIONS_BYTES_MAX + 1) > FILESYSTEM_OPTIONS_BYTES_MAX;
@@ -609,7 +629,8 @@ int filesystem_options(const FilesystemType *type, const FilesystemRequest *requ
         if (is_too_long(request->configured) || is_too_long(request->requested))
                 return -EINVAL;
 
-        b.options.read_only = request->read_only || type->read_only || list_has(request->requested, "ro");
+        b.options.read_only =
+                request->read_only || type->read_only || text_list_has(strempty(request->requested), ',', "ro");
         b.options.attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
         if (b.options.read_only)
                 b.options.attributes |= MOUNT_ATTR_RDONLY;

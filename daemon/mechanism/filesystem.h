@@ -42,6 +42,18 @@ const char *filesystem_name(const FilesystemType *type);
 /* As fsopen(2) wants it ("ntfs3" for "ntfs"). */
 const char *filesystem_driver(const FilesystemType *type);
 
+/*
+ * How much the driver can be trusted with an image that was made to attack, or that its owner changes while it is
+ * mounted; docs/security.md says why. A driver of the last tier is used with a permission of its own only.
+ */
+typedef enum FilesystemTier {
+        FILESYSTEM_TIER_SIMPLE = 1, /* made for media that are passed on, or read-only */
+        FILESYSTEM_TIER_TESTED,     /* large, and widely tested with damaged images */
+        FILESYSTEM_TIER_UNHARDENED, /* its maintainers do not promise to withstand hostile images */
+} FilesystemTier;
+
+FilesystemTier filesystem_tier(const FilesystemType *type);
+
 /* A file system that can only be read (iso9660, squashfs, erofs). */
 bool filesystem_is_read_only(const FilesystemType *type);
 

@@ -86,8 +86,8 @@ static int append_question(sd_bus_message *call, const PolkitQuestion *question)
 
         if (r >= 0)
                 r = sd_bus_message_open_container(call, 'a', "{ss}");
-        if (r >= 0 && question->detail_name)
-                r = sd_bus_message_append(call, "{ss}", question->detail_name, question->detail_value);
+        for (size_t i = 0; r >= 0 && i < question->n_details; i++)
+                r = sd_bus_message_append(call, "{ss}", question->details[i].name, question->details[i].value);
         if (r >= 0 && question->message)
                 r = sd_bus_message_append(call, "{ss}{ss}", "polkit.message", question->message,
                                           "polkit.gettext_domain", GETTEXT_DOMAIN);

@@ -12,6 +12,12 @@
 
 typedef struct PolkitCheck PolkitCheck;
 
+/* For polkit's rules, and for the message, which may contain $(name). */
+typedef struct PolkitDetail {
+        const char *name;
+        const char *value;
+} PolkitDetail;
+
 typedef struct PolkitQuestion {
         const char *action;
         const char *sender; /* unique bus name */
@@ -19,9 +25,8 @@ typedef struct PolkitQuestion {
         bool interactive;   /* a password may be asked for: then there is no time limit */
         /* What the agent says, in the user's language, marked with N_(); NULL: the message of the action. */
         const char *message;
-        /* Shown by the agent: name and value of a detail, which the message may use as $(name). */
-        const char *detail_name;
-        const char *detail_value;
+        const PolkitDetail *details;
+        size_t n_details;
 } PolkitQuestion;
 
 /*

@@ -70,6 +70,7 @@ struct Image {
         uint64_t idle_usec;        /* ... and unmounted when they were not used for so long; 0: never */
         char *wished_type;         /* ... as this type, NULL: what it is, */
         char *wished_options;      /* ... with these options */
+        bool hardened_only;        /* ... if the driver needs no ACTION_MOUNT_UNHARDENED: nobody was asked for that */
         bool session_bound;        /* it goes with the last session of its owner */
         bool left_behind_told;     /* ... in the journal */
         uint64_t left_behind_usec; /* CLOCK_MONOTONIC: since when it is in use though he has left; 0: it is not */

@@ -44,6 +44,7 @@ static const Field image_fields[] = {
         { "IDLE", FIELD_U64, offsetof(Image, idle_usec) },
         { "WISHED_TYPE", FIELD_TEXT, offsetof(Image, wished_type) },
         { "WISHED_OPTIONS", FIELD_TEXT, offsetof(Image, wished_options) },
+        { "HARDENED_ONLY", FIELD_BOOL, offsetof(Image, hardened_only) },
         { "SESSION_BOUND", FIELD_BOOL, offsetof(Image, session_bound) },
         { "PARTITION_SCAN", FIELD_BOOL, offsetof(Image, partition_scan) },
         { "OWNER", FIELD_U32, offsetof(Image, owner) },

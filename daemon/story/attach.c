@@ -2,9 +2,9 @@
 /*
  * Attaching an image, from the caller's descriptor to the reply:
  *
- *   authorise   polkit says yes
- *   user        the owner's name is known
  *   probe       a sandboxed child has read what is in the file
+ *   authorise   polkit, which is told the types of the file systems, says yes
+ *   user        the owner's name is known
  *   lock        no other story is about the same file; perhaps it is attached already
  *   plan        it is clear what will be mounted, and with which options
  *   bind        a loop device is bound to the file
@@ -35,6 +35,7 @@
 #include "story/arming.h"
 #include "story/attach.h"
 #include "story/partitioning.h"
+#include "story/permission.h"
 #include "story/probing.h"
 #include "story/releasing.h"
 #include "story/user.h"
@@ -89,7 +90,53 @@ static int take_probe(Attach *attach, const JobAnswer *answer)
                                   story->service->config->max_volumes_per_image);
         story->file_device = summary.file_device;
         story->file_inode = summary.file_inode;
-        return image_from_probe(attach->image, &summary, probed, file_name(attach));
+        r = image_from_probe(attach->image, &summary, probed, file_name(attach));
+        return r < 0 ? r : image_find_obstacles(attach->image, story->service->config);
+}
+
+/* ---- authorise ---- */
+
+static bool is_equal(const Attach *attach, const Image *image)
+{
+        const AttachRequest *request = &attach->request;
+
+        return image->owner == attach->story.owner && image->offset == request->offset &&
+               image->size == attach->image->size && image->sector_size == attach->image->sector_size &&
+               image->read_only == request->read_only && image->partition_scan == request->partition_scan &&
+               image->state == IMAGE_ATTACHED;
+}
+
+static bool is_usable(const Volume *volume)
+{
+        return volume && (volume_is_mounted(volume) || volume_is_waiting(volume));
+}
+
+/* Attached by the same user with the same parameters: it is what this request will return. */
+static Image *find_equal(const Attach *attach)
+{
+        const Story *story = &attach->story;
+        Image *image;
+
+        for (size_t i = 0; (image = registry_nth(story->service->registry, i)); i++)
+                if (image->file_device == story->file_device && image->file_inode == story->file_inode &&
+                    is_equal(attach, image))
+                        return image;
+        return NULL;
+}
+
+/* Of what is attached already nothing more is mounted, unless volumes are named. */
+static int find_permission(Attach *attach)
+{
+        const AttachRequest *request = &attach->request;
+        const Image *equal = find_equal(attach), *image = equal ? equal : attach->image;
+        Story *story = &attach->story;
+        bool nothing = !request->mount || (equal && request->n_volumes == 0 && image_count_usable(equal) > 0);
+
+        if (nothing) {
+                story->purpose.types = strdup("");
+                return story->purpose.types ? 0 : -ENOMEM;
+        }
+        return permission_find(story, image, &request->wish, request->volumes, request->n_volumes);
 }
 
 static void on_probed(int error, JobAnswer *answer, void *userdata)
@@ -97,7 +144,11 @@ static void on_probed(int error, JobAnswer *answer, void *userdata)
         Story *story = userdata;
 
         story->job = NULL;
-        story_resume(story, error < 0 ? error : take_probe(attach_of(story), answer));
+        if (error >= 0)
+                error = take_probe(attach_of(story), answer);
+        if (error >= 0)
+                error = find_permission(attach_of(story));
+        story_resume(story, error);
 }
 
 static int probe(Story *story)
@@ -116,21 +167,6 @@ static int probe(Story *story)
 }
 
 /* ---- lock ---- */
-
-static bool is_equal(const Attach *attach, const Image *image)
-{
-        const AttachRequest *request = &attach->request;
-
-        return image->owner == attach->story.owner && image->offset == request->offset &&
-               image->size == attach->image->size && image->sector_size == attach->image->sector_size &&
-               image->read_only == request->read_only && image->partition_scan == request->partition_scan &&
-               image->state == IMAGE_ATTACHED;
-}
-
-static bool is_usable(const Volume *volume)
-{
-        return volume && (volume_is_mounted(volume) || volume_is_waiting(volume));
-}
 
 static int fail_attached_already(Story *story, const Image *image)
 {
@@ -225,14 +261,14 @@ static int fill_image(Attach *attach)
         image->partition_scan = request->partition_scan;
         image->on_access = request->on_access;
         image->idle_usec = request->on_access ? request->idle_usec : 0;
+        image->hardened_only = !permission_includes_unhardened(&attach->story);
         image->session_bound =
                 request->session_bound != 0 && session_is_behind(attach->story.caller.pid, attach->story.owner);
         image->owner = attach->story.owner;
         image->owner_gid = user->gid;
         image->owner_name = strdup(user->name);
         image->backing_file = text_escape(request->backing_file, strlen(request->backing_file));
-        return image->owner_name && image->backing_file ? image_find_obstacles(image, attach->story.service->config)
-                                                        : -ENOMEM;
+        return image->owner_name && image->backing_file ? 0 : -ENOMEM;
 }
 
 /* -EEXIST: what is asked for differs from what is there. */
@@ -639,9 +675,9 @@ void attach_request_done(AttachRequest *request)
 }
 
 static const StoryStep steps[] = {
+        { STAGE_PROBE, probe },
         { STAGE_AUTHORISE, story_authorise },
         { STAGE_USER, story_look_up_user },
-        { STAGE_PROBE, probe },
         { STAGE_LOCK, lock_file },
         { STAGE_PLAN, plan },
         { STAGE_BIND, bind_device },
@@ -677,6 +713,9 @@ int attach_start(Service *service, const Caller *caller, AttachRequest *request,
         attach->story.owner = caller->uid;
         attach->image->name = text_escape(file_name(attach), strlen(file_name(attach)));
         attach->story.subject = attach->image->name;
+        attach->story.purpose.writable = !attach->request.read_only;
+        attach->story.purpose.on_access = attach->request.on_access;
+        attach->story.purpose.keep = attach->request.auto_detach == 0 || attach->request.session_bound == 0;
         if (!attach->request.read_only)
                 attach->story.message =
                         N_("Authentication is required to attach the disk image $(image) for reading and writing");

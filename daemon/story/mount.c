@@ -9,6 +9,7 @@
  */
 #include "story/mount.h"
 #include "model/record.h"
+#include "story/permission.h"
 #include "story/releasing.h"
 #include "story/user.h"
 
@@ -127,7 +128,7 @@ int mount_start(Service *service, const Caller *caller, const Volume *volume, Mo
                 void *userdata, Story **ret)
 {
         MountStory *mount = calloc(1, sizeof(*mount));
-        int r;
+        int r = 0;
 
         if (!mount)
                 return -ENOMEM;
@@ -139,8 +140,15 @@ int mount_start(Service *service, const Caller *caller, const Volume *volume, Mo
         mount->story.subject = volume->image->name;
         mount->story.file_device = volume->image->file_device;
         mount->story.file_inode = volume->image->file_inode;
+        mount->story.purpose.writable = !volume->image->read_only;
+        /* Who enters a volume that is mounted on access is not asked: its owner was, when he attached it. */
+        if (!caller->sender)
+                mount->story.action = volume->image->hardened_only ? NULL : ACTION_MOUNT_UNHARDENED;
+        else
+                r = permission_find(&mount->story, volume->image, &mount->wish, &mount->number, 1);
         *ret = &mount->story;
-        r = story_start(&mount->story, &type, service, caller, done, userdata);
+        if (r >= 0)
+                r = story_start(&mount->story, &type, service, caller, done, userdata);
         if (r < 0)
                 destroy(&mount->story);
         return r;

@@ -10,6 +10,7 @@
 #include "model/record.h"
 #include "story/mounting-work.h"
 #include "story/mounting.h"
+#include "story/permission.h"
 #include "story/user.h"
 
 #define MAKE_TRIES 10U
@@ -105,6 +106,9 @@ static int resolve_type(Mounting *mounting, MountItem *item, const MountWish *wi
         if (!item->type || !config_allows_filesystem(story->service->config, name))
                 return story_fail(story, -EPROTONOSUPPORT, "file systems of the type \"%s\" are not %s here", name,
                                   item->type ? "permitted" : "supported");
+        if (!permission_includes(story, item->type))
+                return story_fail(story, -EACCES, "volume %u has a file system of the type \"%s\" now; try again",
+                                  item->volume->number, name);
         return 0;
 }
 

@@ -27,7 +27,8 @@ DEFINE_CLEANUP(Mounting *, mounting_free)
  * all that nothing stands in the way of. Fails with words for the caller.
  * -ENODATA: nothing was recognised; -EINVAL: unusable name; -EPROTONOSUPPORT: what is there cannot be
  * mounted; -ENOENT: no such volume; -EPERM: option not permitted; -EROFS: a file
- * system that can only be read; -EALREADY: mounted already.
+ * system that can only be read; -EALREADY: mounted already; -EACCES: the story has
+ * no permission for the driver.
  */
 int mounting_plan(Story *story, Image *image, const MountWish *wish, const uint32_t *numbers, size_t n_numbers,
                   Mounting **ret);

@@ -3,8 +3,8 @@
  * The engine: it walks a story through its steps, undoes it when one fails,
  * answers and frees it. It is the only place that decides when to go on.
  *
- * Closed by default: a story whose first step is not story_authorise does not
- * start.
+ * Closed by default: a story that does anything but a probe before its step
+ * story_authorise does not start.
  *
  * Stories about the same file wait for each other. The lock is on the file's
  * identity, not on an image, so that an attach waits for the detach of the image
@@ -114,6 +114,7 @@ static void free_texts(Story *story)
 {
         free(story->sender);
         free(story->own_subject);
+        free(story->purpose.types);
 }
 
 static void finish(Story *story)
@@ -151,22 +152,43 @@ bool story_would_exceed_limit(const Service *service, const Caller *caller)
                count_of(service, caller->uid) >= service->config->max_requests_per_user;
 }
 
-int story_start(Story *story, const StoryType *type, Service *service, const Caller *caller, StoryDone done,
-                void *userdata)
+static bool asks_first(const StoryType *type)
 {
-        if (type->steps[0].run != story_authorise)
+        const StoryStep *step = type->steps;
+
+        while (step->run && step->run != story_authorise && step->stage == STAGE_PROBE)
+                step++;
+        return step->run == story_authorise;
+}
+
+static int check_start(const StoryType *type, const Service *service, const Caller *caller)
+{
+        if (!asks_first(type))
                 return -EACCES;
         if (service->stopping && caller->sender)
                 return -ESHUTDOWN;
-        if (story_would_exceed_limit(service, caller))
-                return -EDQUOT;
-        if (caller->sender) {
-                story->sender = strdup(caller->sender);
-                story->own_subject = strdup(strempty(story->subject));
-                if (!story->sender || !story->own_subject) {
-                        free_texts(story);
-                        return -ENOMEM;
-                }
+        return story_would_exceed_limit(service, caller) ? -EDQUOT : 0;
+}
+
+static int copy_texts(Story *story, const Caller *caller)
+{
+        if (!caller->sender)
+                return 0;
+        story->sender = strdup(caller->sender);
+        story->own_subject = strdup(strempty(story->subject));
+        return story->sender && story->own_subject ? 0 : -ENOMEM;
+}
+
+int story_start(Story *story, const StoryType *type, Service *service, const Caller *caller, StoryDone done,
+                void *userdata)
+{
+        int r = check_start(type, service, caller);
+
+        if (r >= 0)
+                r = copy_texts(story, caller);
+        if (r < 0) {
+                free_texts(story);
+                return r;
         }
         story->subject = story->own_subject;
         story->type = type;
@@ -264,7 +286,9 @@ int story_run_job(Story *story, const JobSpec *spec, JobDone done)
 
 static const char *action_of(const Story *story)
 {
-        return story->caller.uid == story->owner ? story->type->action : ACTION_MANAGE_OTHERS;
+        if (story->caller.uid != story->owner)
+                return ACTION_MANAGE_OTHERS;
+        return story->action ? story->action : story->type->action;
 }
 
 static void on_authorised(int result, void *userdata)
@@ -322,16 +346,27 @@ static void ask_next(Service *service)
         }
 }
 
+static const char *yes_or_no(bool value)
+{
+        return value ? "true" : "false";
+}
+
 int story_authorise(Story *story)
 {
+        const Purpose *purpose = &story->purpose;
+        const PolkitDetail details[] = {
+                { "image", strempty(story->subject) },        { "types", purpose->types },
+                { "writable", yes_or_no(purpose->writable) }, { "on-access", yes_or_no(purpose->on_access) },
+                { "keep", yes_or_no(purpose->keep) },
+        };
         PolkitQuestion question = {
                 .action = action_of(story),
                 .sender = story->caller.sender,
                 .uid = story->caller.uid,
                 .interactive = story->caller.interactive,
                 .message = story->caller.uid == story->owner ? story->message : story->type->others_message,
-                .detail_name = "image",
-                .detail_value = strempty(story->subject),
+                .details = details,
+                .n_details = purpose->types ? ELEMENTSOF(details) : 1,
         };
         int r;
 

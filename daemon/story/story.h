@@ -17,6 +17,7 @@
 
 #define ACTION_ATTACH "org.loopmount1.attach"
 #define ACTION_MOUNT "org.loopmount1.mount"
+#define ACTION_MOUNT_UNHARDENED "org.loopmount1.mount-unhardened"
 #define ACTION_MANAGE_OTHERS "org.loopmount1.manage-other-users"
 
 /* Where a story is; with the errno of what failed there it makes the error that the caller gets. */
@@ -78,6 +79,14 @@ typedef struct Caller {
         bool interactive;   /* a password may be asked for */
 } Caller;
 
+/* What a story that mounts is about, for polkit's rules and for who is asked; see permission.h. */
+typedef struct Purpose {
+        char *types; /* of the file systems, separated by spaces; NULL: it is not about mounting */
+        bool writable;
+        bool on_access; /* mounted whenever somebody enters the mount point */
+        bool keep;      /* stays when it is unmounted, or when its owner logs out */
+} Purpose;
+
 typedef struct StoryStep {
         Stage stage;
         /* < 0: failed; 0: done; > 0: waiting, story_resume() goes on. */
@@ -90,7 +99,8 @@ typedef struct StoryType {
         const char *action;
         /* What polkit asks where it is about what is others'; NULL: as its action says. */
         const char *others_message;
-        const StoryStep *steps; /* up to one with run == NULL; the first has to be story_authorise */
+        /* Up to one with run == NULL. Before story_authorise only the probe may come, which changes nothing. */
+        const StoryStep *steps;
         /* Undoes what the steps before the failure have done. > 0: not done yet, story_undone() says when. May be NULL.
          */
         int (*undo)(Story *story);
@@ -115,7 +125,9 @@ struct Story {
         /* Whom it concerns: the caller himself, unless it is about an image of somebody else's. */
         uid_t owner;
         const char *subject; /* the image's name, for the prompt; story_start() copies it */
-        const char *message; /* what polkit asks where it is the caller's own; NULL: as the action says */
+        const char *action;  /* what polkit is asked for where it is the caller's own; NULL: as the type says */
+        const char *message; /* the words of that question; NULL: as the action says */
+        Purpose purpose;
 
         const StoryStep *step;
         Failure failure;

@@ -293,6 +293,17 @@ static void test_root_needs_no_polkit(Fixture *f, gconstpointer userdata)
 
 /* ---- what polkit is asked ---- */
 
+static char *make_image(const char *type)
+{
+        if (streq(type, "ext4"))
+                return test_image_ext4("of-type", NULL, TEST_ANN);
+        if (streq(type, "squashfs"))
+                return test_image_squashfs("of-type", TEST_ANN);
+        if (streq(type, "xfs"))
+                return test_image_xfs("of-type", NULL, TEST_ANN);
+        return test_image_btrfs("of-type", NULL, TEST_ANN);
+}
+
 static TestCall *attach_start(GDBusConnection *bus, const char *path, bool interactive)
 {
         _cleanup_close_ int fd = test_open_as(test_bus_uid(bus), path, O_RDONLY);
@@ -434,6 +445,103 @@ static void test_others_with_leave(Fixture *f, gconstpointer userdata)
         test_snapshot_assert(before, 0);
 }
 
+/* ---- what polkit is told ---- */
+
+static TestCall *attach_with(GDBusConnection *bus, const char *path, const char *options)
+{
+        _cleanup_close_ int fd =
+                test_open_as(test_bus_uid(bus), path, strstr(options, "'read-only'") ? O_RDWR : O_RDONLY);
+        TestCall *call =
+                test_call_start(bus, ROOT_PATH, MANAGER, "Attach", g_variant_new("(h@a{sv})", 0, test_options(options)),
+                                (TestCallOptions){ .fd = fd });
+        test_call_wait(call);
+        return call;
+}
+
+static const char *detail_of(const TestPolkitCheck *check, const char *name)
+{
+        const char *value;
+
+        return g_variant_lookup(check->details, name, "&s", &value) ? value : "(none)";
+}
+
+static void assert_asked_once(Fixture *f, const char *action, const char *types, const char *flags)
+{
+        g_autoptr(GPtrArray) checks = test_polkit_checks(f->polkit);
+        g_assert_cmpuint(checks->len, ==, 1);
+        const TestPolkitCheck *check = g_ptr_array_index(checks, 0);
+        g_autofree char *seen = g_strdup_printf("%s,%s,%s", detail_of(check, "writable"), detail_of(check, "on-access"),
+                                                detail_of(check, "keep"));
+
+        g_assert_cmpstr(check->action, ==, action);
+        g_assert_cmpstr(detail_of(check, "types"), ==, types);
+        g_assert_cmpstr(seen, ==, flags);
+        test_polkit_reset(f->polkit);
+}
+
+/* One question for each request, whatever is in the image; it tells polkit's rules what the request is about. */
+static void test_details(Fixture *f, gconstpointer userdata)
+{
+        static const struct {
+                const char *type, *options, *action, *types, *flags;
+        } cases[] = {
+                { "ext4", "{}", "attach", "ext4", "false,false,false" },
+                { "ext4", "{'read-only': <false>}", "attach", "ext4", "true,false,false" },
+                { "ext4", "{'session-bound': <false>}", "attach", "ext4", "false,false,true" },
+                { "ext4", "{'auto-detach': <false>}", "attach", "ext4", "false,false,true" },
+                { "ext4", "{'on-access': <true>}", "attach", "ext4", "false,true,false" },
+                { "ext4", "{'filesystem-type': <'btrfs'>}", "mount-unhardened", "btrfs", "false,false,false" },
+                { "ext4", "{'filesystem-type': <'no such'>}", "attach", "", "false,false,false" },
+                { "btrfs", "{}", "mount-unhardened", "btrfs", "false,false,false" },
+                { "btrfs", "{'read-only': <false>}", "mount-unhardened", "btrfs", "true,false,false" },
+                { "btrfs", "{'mount': <false>}", "attach", "", "false,false,false" },
+                { "btrfs", "{'volumes': <[uint32 0]>}", "mount-unhardened", "btrfs", "false,false,false" },
+                { "btrfs", "{'filesystem-type': <'ext4'>}", "attach", "ext4", "false,false,false" },
+                { "xfs", "{}", "mount-unhardened", "xfs", "false,false,false" },
+                { "squashfs", "{}", "attach", "squashfs", "false,false,false" },
+        };
+
+        (void)userdata;
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                g_autofree char *action = g_strconcat("org.loopmount1.", cases[i].action, NULL);
+                g_autofree char *file = make_image(cases[i].type);
+                g_autoptr(TestCall) call = attach_with(f->ann, file, cases[i].options);
+
+                g_test_message("%s %s", cases[i].type, cases[i].options);
+                test_assert_failed(call, "NotAuthorized", "*");
+                assert_asked_once(f, action, cases[i].types, cases[i].flags);
+                unlink(file);
+        }
+}
+
+/* Who may attach may not therefore use any driver: neither by attaching, nor by mounting what is attached. */
+static void test_unhardened(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *file = make_image("btrfs");
+
+        (void)userdata;
+        test_polkit_set(f->polkit, "org.loopmount1.attach", "allow");
+        test_polkit_set(f->polkit, "org.loopmount1.mount", "allow");
+        g_autoptr(TestCall) attach = attach_with(f->ann, file, "{}");
+        test_assert_failed(attach, "NotAuthorized", "*mount-unhardened*");
+
+        g_autofree char *image = test_attach_path(f->ann, file, "{'mount': <false>}", NULL);
+        g_autofree char *volume = test_volume_path(image, 0);
+        g_autoptr(TestCall) mount = test_simple_call(f->ann, volume, VOLUME, "Mount");
+        test_assert_failed(mount, "NotAuthorized", "*mount-unhardened*");
+
+        test_polkit_set(f->polkit, "org.loopmount1.mount-unhardened", "allow");
+        g_autoptr(TestCall) permitted = test_simple_call(f->ann, volume, VOLUME, "Mount");
+        test_assert_succeeded(permitted);
+        /* What is mounted already needs no driver. */
+        test_polkit_set(f->polkit, "org.loopmount1.mount-unhardened", "deny");
+        g_autoptr(TestCall) again = attach_with(f->ann, file, "{}");
+        test_assert_succeeded(again);
+        g_autoptr(TestCall) detached = test_simple_call(f->ann, image, IMAGE, "Detach");
+        test_assert_succeeded(detached);
+        unlink(file);
+}
+
 /* ---- while polkit thinks ---- */
 
 static void test_nothing_before_the_answer(Fixture *f, gconstpointer userdata)
@@ -568,6 +676,8 @@ int main(int argc, char **argv)
         ADD("/authorisation/owner/detaches", test_owner_needs_no_prompt);
         ADD("/authorisation/owner/unmounts", test_owner_unmounts);
         ADD("/authorisation/others-with-leave", test_others_with_leave);
+        ADD("/authorisation/details", test_details);
+        ADD("/authorisation/unhardened", test_unhardened);
         ADD("/authorisation/pending/nothing-before", test_nothing_before_the_answer);
         ADD("/authorisation/pending/others-go-on", test_others_go_on);
         ADD("/authorisation/pending/client-goes", test_client_goes);

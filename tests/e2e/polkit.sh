@@ -166,6 +166,41 @@ test_what_is_attached_can_be_detached_without_polkit() {
     expect_equal 0 "$status" "the exit code"
 }
 
+# ---- Drivers that need a permission of their own ----
+
+# What the tests' own rule permits is not permitted until the test ends.
+without_any_filesystem() {
+    local rule=/etc/polkit-1/rules.d/60-any-filesystem.rules
+    # shellcheck disable=SC2064
+    trap "mv /run/60-any-filesystem.rules $rule; restart_polkit" EXIT
+    mv "$rule" /run/60-any-filesystem.rules
+    restart_polkit
+}
+
+test_an_unhardened_driver_needs_an_administrator() {
+    local name
+    without_any_filesystem
+    for name in xfs btrfs f2fs; do
+        fails 3 ann loopmount attach --no-ask-password "$images/$name.img"
+        expect_err_has "administrator's password"
+    done
+    ann loopmount attach --no-mount "$images/btrfs.img"
+    fails 3 ann loopmount mount --no-ask-password "$images/btrfs.img"
+    detach_all
+    ann loopmount attach "$images/ext4.img"
+    detach_all
+}
+
+# Once for each attach, and not again for some minutes.
+test_the_question_names_image_and_type() {
+    without_any_filesystem
+    ann "$bin/terminal" "$prompt" $'adm1\n' -- loopmount attach "$images/btrfs.img"
+    expect_out_has "AUTHENTICATING FOR org.loopmount1.mount-unhardened"
+    expect_out_has "disk image btrfs.img; its file system: btrfs"
+    [[ $(grep --count AUTHENTICATING <<<"$out") == 1 ]] || fail "it asks more than once"
+    detach_all
+}
+
 # ---- The rules in docs/examples ----
 
 # with_rules NAME: as an administrator would install it, until the test ends. Which groups somebody is in counts

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/statvfs.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -314,6 +315,7 @@ static void test_eject(TestGround *g, gconstpointer userdata)
         g_autoptr(Desk) desk = desk_new(all_capabilities);
         g_autofree char *file = test_image_ext4("disk.img", "LABEL", TEST_ANN);
         Client *client = client_start(desk, "open", NULL, file);
+        struct statvfs file_system;
 
         (void)userdata;
         wait_count(&desk->n_notified, 1, "the notification");
@@ -325,6 +327,8 @@ static void test_eject(TestGround *g, gconstpointer userdata)
         g_assert_true(g_strv_contains((const char *const *)desk->actions, "open"));
         g_assert_true(g_strv_contains((const char *const *)desk->actions, "eject"));
         test_assert_hello(TEST_ANN, "/run/media/ann/LABEL");
+        g_assert_cmpint(statvfs("/run/media/ann/LABEL", &file_system), ==, 0);
+        g_assert_true(file_system.f_flag & ST_NOEXEC);
 
         choose(desk, "open");
         wait_count(&desk->n_shown, 2, "the folder to be shown again");

@@ -58,7 +58,8 @@ void test_rules_set(const char *javascript)
 void test_rules_set_usual(void)
 {
         test_rules_set("polkit.addRule(function(action, subject) {\n"
-                       "        var own = ['org.loopmount1.attach', 'org.loopmount1.mount'];\n"
+                       "        var own = ['org.loopmount1.attach', 'org.loopmount1.mount',\n"
+                       "                   'org.loopmount1.mount-unhardened'];\n"
                        "        var people = ['ann', 'bob', 'carol'];\n"
                        "        if (own.indexOf(action.id) >= 0 && people.indexOf(subject.user) >= 0)\n"
                        "                return polkit.Result.YES;\n"

@@ -7,5 +7,5 @@
 /* Puts a rules file with the given JavaScript in place of the last one, and waits until polkitd has read it. */
 void test_rules_set(const char *javascript);
 
-/* Ann, bob and carol may do what the person in front of the screen may: all, but not with others' images. */
+/* Ann, bob and carol may attach and mount file systems of all types without a password, but not others' images. */
 void test_rules_set_usual(void);

@@ -582,7 +582,14 @@ static void test_unauthorised_type(void)
 {
         static const StoryStep bare[] = { { STAGE_AUTHORISE, act }, { STAGE_PROBE, story_authorise }, {} };
         static const StoryStep none[] = { {} };
-        const StoryType types[] = { { .steps = bare, .destroy = destroy }, { .steps = none, .destroy = destroy } };
+        static const StoryStep late[] = {
+                { STAGE_PROBE, act }, { STAGE_LOCK, act }, { STAGE_AUTHORISE, story_authorise }, {}
+        };
+        const StoryType types[] = {
+                { .steps = bare, .destroy = destroy },
+                { .steps = none, .destroy = destroy },
+                { .steps = late, .destroy = destroy },
+        };
         TestStory *a = new_story("a");
 
         for (size_t i = 0; i < ELEMENTSOF(types); i++)
