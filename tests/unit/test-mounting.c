@@ -117,6 +117,36 @@ static void test_all(void)
         g_assert_cmpint(fixture.mounting->parent_fd, ==, -1);
 }
 
+/* Only drivers that the permission includes: what is in the image may have changed since it was asked for. */
+static void test_permission(void)
+{
+        static const struct {
+                const char *type, *action;
+                uid_t caller;
+                int result;
+        } cases[] = {
+                { "ext4", NULL, 1000, 0 },
+                { "xfs", NULL, 1000, -EACCES },
+                { "btrfs", NULL, 1000, -EACCES },
+                { "f2fs", NULL, 1000, -EACCES },
+                { "ntfs", NULL, 1000, -EACCES },
+                { "xfs", ACTION_MOUNT_UNHARDENED, 1000, 0 },
+                { "xfs", NULL, 0, 0 },
+                /* An administrator, for somebody else. */
+                { "xfs", NULL, 1001, 0 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_fixture_ Fixture fixture;
+                g_autofree char *volume = g_strdup_printf("0 filesystem %s -", cases[i].type);
+
+                set_up(&fixture, VOLUMES(volume));
+                fixture.story.caller.uid = cases[i].caller;
+                fixture.story.action = cases[i].action;
+                g_assert_cmpint(plan(&fixture, NUMBERS(0)), ==, cases[i].result);
+        }
+}
+
 static void test_hybrid(void)
 {
         _cleanup_fixture_ Fixture fixture;
@@ -541,6 +571,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/mounting/apply-some", test_apply_some);
         g_test_add_func("/mounting/apply-held-back", test_apply_held_back);
         g_test_add_func("/mounting/apply-no-device", test_apply_no_device);
+        g_test_add_func("/mounting/permission", test_permission);
         g_test_add_func("/mounting/apply-none", test_apply_none);
         g_test_add_func("/mounting/apply-hostile-message", test_apply_hostile_message);
 
