@@ -97,9 +97,10 @@ static int attach(Opening *opening, int fd)
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_attached_ Attached attached = { 0 };
         Settings settings = *opening->settings;
+        char options[] = "noexec";
         int r;
 
-        settings.mount_options = "noexec";
+        settings.mount_options = options;
         r = attach_call(&opening->connection, &settings, fd, &error, &attached);
         if (r < 0)
                 return error_print_bus(opening->name, &error, r);
