@@ -85,15 +85,20 @@ static int find_device(Connection *connection, dev_t device, Target *target)
         return status;
 }
 
-/* Root is asked about everybody's images, others about their own. */
-static int find_file(Connection *connection, const struct stat *st, Target *target)
+/* Root is asked about everybody's images, others about their own; if @others, and there are none, about others' images
+ * of a file that is their own. */
+static int find_file(Connection *connection, const struct stat *st, bool others, Target *target)
 {
         const uid_t uid = geteuid();
+        int status =
+                model_list(connection, &(ModelFilter){ .file = st, .owner = uid == 0 ? NULL : &uid }, &target->model);
 
-        return model_list(connection, &(ModelFilter){ .file = st, .owner = uid == 0 ? NULL : &uid }, &target->model);
+        if (status != STATUS_OK || target->model.images || !others || st->st_uid != uid)
+                return status;
+        return model_list(connection, &(ModelFilter){ .file = st }, &target->model);
 }
 
-static int find(Connection *connection, Target *target, TargetKind *ret_kind)
+static int find(Connection *connection, bool others, Target *target, TargetKind *ret_kind)
 {
         const char *argument = target->argument, *id = NULL;
         struct stat st;
@@ -111,7 +116,7 @@ static int find(Connection *connection, Target *target, TargetKind *ret_kind)
         case TARGET_DEVICE:
                 return find_device(connection, st.st_rdev, target);
         case TARGET_FILE:
-                return find_file(connection, &st, target);
+                return find_file(connection, &st, others, target);
         case TARGET_MISSING:
         case TARGET_NOTHING:
                 break;
@@ -125,7 +130,7 @@ static void move_target(Target *from, Target *to)
         *from = (Target){ 0 };
 }
 
-int target_resolve(Connection *connection, const char *argument, Target *ret)
+static int resolve(Connection *connection, const char *argument, bool others, Target *ret)
 {
         static const char *const nothing_found[] = {
                 [TARGET_NOTHING] = N_("is no image file, mount point, device or id"),
@@ -139,7 +144,7 @@ int target_resolve(Connection *connection, const char *argument, Target *ret)
         TargetKind kind = TARGET_NOTHING;
         int status;
 
-        status = find(connection, &target, &kind);
+        status = find(connection, others, &target, &kind);
         if (status != STATUS_OK)
                 return status;
         if (!target.model.images)
@@ -148,12 +153,17 @@ int target_resolve(Connection *connection, const char *argument, Target *ret)
         return STATUS_OK;
 }
 
+int target_resolve(Connection *connection, const char *argument, Target *ret)
+{
+        return resolve(connection, argument, true, ret);
+}
+
 int target_resolve_one(Connection *connection, const char *argument, Target *ret)
 {
         _cleanup_target_ Target target = { 0 };
         int status;
 
-        status = target_resolve(connection, argument, &target);
+        status = resolve(connection, argument, false, &target);
         if (status != STATUS_OK)
                 return status;
         if (target.model.n_images > 1) {

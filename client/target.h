@@ -26,12 +26,13 @@ typedef struct Target {
 TargetKind target_classify(const char *argument, const struct stat *st, const char **ret_id);
 
 /*
- * Finds the images that @argument means, in brief; at least one on success.
+ * Finds the images that @argument means, in brief; at least one on success. A file means the user's own images of it,
+ * or, if there are none, those of other users if the file is the user's own: they may detach these.
  * Prints why not; gives an exit code.
  */
 int target_resolve(Connection *connection, const char *argument, Target *ret);
 
-/* The same, and it must be one image: several are printed as an error. */
+/* The same, but a file means the user's own images only, and it must be one image: several are printed as an error. */
 int target_resolve_one(Connection *connection, const char *argument, Target *ret);
 
 void target_clear(Target *target);

@@ -141,6 +141,22 @@ Volume *image_find_volume(const Image *image, unsigned number)
         return NULL;
 }
 
+/* The first byte past it, rounded up to @granularity. */
+static uint64_t end_of(uint64_t offset, uint64_t size, uint64_t granularity)
+{
+        uint64_t end;
+
+        if (size == 0 || __builtin_add_overflow(offset, size, &end) || end > UINT64_MAX - granularity)
+                return UINT64_MAX;
+        return (end + granularity - 1) / granularity * granularity;
+}
+
+bool image_overlaps(const Image *image, uint64_t offset, uint64_t size, uint64_t granularity)
+{
+        return image->offset / granularity * granularity < end_of(offset, size, granularity) &&
+               offset / granularity * granularity < end_of(image->offset, image->size_limit, granularity);
+}
+
 void image_node(const Image *image, char node[static 32])
 {
         snprintf(node, 32, "/dev/loop%u", image->loop_number);

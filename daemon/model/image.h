@@ -60,8 +60,10 @@ struct Image {
         ino_t file_inode;
         uint64_t file_mount_id; /* where it was opened, as statx(2) numbers mounts: not given out again while it is
                                    attached */
+        uid_t file_owner;       /* st_uid of the file when it was attached: they may detach the image, too */
         uint64_t offset;
         uint64_t size;
+        uint64_t size_limit; /* bytes; 0: it reaches to the end of the file, also when that grows */
         uint32_t sector_size;
         bool read_only;
         bool direct_io;
@@ -103,6 +105,12 @@ DEFINE_CLEANUP(Volume *, volume_free)
 int image_add_volume(Image *image, Volume *volume);
 void image_remove_volume(Image *image, Volume *volume);
 Volume *image_find_volume(const Image *image, unsigned number);
+
+/*
+ * Whether the part of the file that @image is bound to and the one of @size bytes (0: to the end of the file) from
+ * @offset have bytes in common, counted in units of @granularity bytes.
+ */
+bool image_overlaps(const Image *image, uint64_t offset, uint64_t size, uint64_t granularity);
 
 /* "/dev/loop3" and "/dev/loop3p1"; "" if it has no device. */
 void image_node(const Image *image, char node[static 32]);

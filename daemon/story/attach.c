@@ -21,6 +21,7 @@
  * what there is: the mounts and the device in a child, then the record.
  */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <time.h>
@@ -168,22 +169,66 @@ static int probe(Story *story)
 
 /* ---- lock ---- */
 
+static uint64_t page_size(void)
+{
+        return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* " (bytes 512 to 1023)", or nothing if it is the whole file. @text is freed by the caller. */
+static int format_range(const Image *image, char **ret)
+{
+        *ret = NULL;
+        if (image->size_limit > 0)
+                *ret = text_printf(" (bytes %" PRIu64 " to %" PRIu64 ")", image->offset,
+                                   image->offset + image->size_limit - 1);
+        else if (image->offset > 0)
+                *ret = text_printf(" (bytes %" PRIu64 " to its end)", image->offset);
+        else
+                *ret = strdup("");
+        return *ret ? 0 : -ENOMEM;
+}
+
 static int fail_attached_already(Story *story, const Image *image)
 {
+        const char *mode = image->read_only ? "read-only" : "writable";
+        _cleanup_free_ char *range = NULL;
         Volume *volume;
         char node[32];
 
-        if (image->owner != story->owner)
-                return story_fail(story, -EEXIST, "by another user");
+        if (format_range(image, &range) < 0)
+                return -ENOMEM;
         image_node(image, node);
+        if (image->owner != story->owner && image->file_owner == story->caller.uid)
+                return story_fail(
+                        story, -EEXIST,
+                        "by the user %s, %s as %s%s; you own the file, so you may detach this image, id:%" PRIu64,
+                        image->owner_name, mode, node, range, image->id);
+        if (image->owner != story->owner)
+                return story_fail(story, -EEXIST, "by another user%s", range);
         IMAGE_FOREACH_VOLUME (volume, image)
                 if (volume_is_mounted(volume))
-                        return story_fail(story, -EEXIST, "%s as %s, mounted at %s",
-                                          image->read_only ? "read-only" : "writable", node, volume->mount_point);
-        return story_fail(story, -EEXIST, "%s as %s", image->read_only ? "read-only" : "writable", node);
+                        return story_fail(story, -EEXIST, "%s as %s%s, mounted at %s", mode, node, range,
+                                          volume->mount_point);
+        return story_fail(story, -EEXIST, "%s as %s%s", mode, node, range);
 }
 
-/* The same request again gives the same image; two writers, or a writer and a reader, would not see the same file. */
+/*
+ * Two writers of the same bytes, or a writer and a reader, would not see the same file. If only one of two writers goes
+ * by the page cache, this is also true of bytes in the same page. A reader that was given up keeps nobody out: whoever
+ * holds its device may have it open for ever.
+ */
+static bool is_in_conflict(const Attach *attach, const Image *image)
+{
+        const AttachRequest *request = &attach->request;
+        bool direct = image->direct_io || request->direct_io == LOOP_DIRECT_IO_YES;
+
+        if (image->read_only && (request->read_only || image->state != IMAGE_ATTACHED))
+                return false;
+        return image_overlaps(image, request->offset, request->size,
+                              direct && !image->read_only && !request->read_only ? page_size() : 1);
+}
+
+/* The same request again gives the same image. */
 static int lock_file(Story *story)
 {
         Attach *attach = attach_of(story);
@@ -201,7 +246,7 @@ static int lock_file(Story *story)
                         attach->existing = true;
                         return 0;
                 }
-                if (!image->read_only || !attach->request.read_only)
+                if (is_in_conflict(attach, image))
                         return fail_attached_already(story, image);
         }
         return 0;
@@ -257,6 +302,7 @@ static int fill_image(Attach *attach)
         image->file_device = attach->story.file_device;
         image->file_inode = attach->story.file_inode;
         image->offset = request->offset;
+        image->size_limit = request->size;
         image->read_only = request->read_only;
         image->partition_scan = request->partition_scan;
         image->on_access = request->on_access;
@@ -373,18 +419,21 @@ typedef struct BindOrder {
 typedef struct Binding {
         LoopDevice device;
         uint64_t file_mount_id;
+        uid_t file_owner;
 } Binding;
 
 /* The probe has read hostile bytes before it said which file it was: trust it no further than this. */
-static int check_identity(const BindOrder *order, uint64_t *ret_mount_id)
+static int check_identity(const BindOrder *order, Binding *binding)
 {
         struct statx stx;
 
-        if (statx(order->spec.file_fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &stx) < 0)
+        if (statx(order->spec.file_fd, "", AT_EMPTY_PATH, STATX_INO | STATX_UID | STATX_MNT_ID, &stx) < 0)
                 return -errno;
         if (makedev(stx.stx_dev_major, stx.stx_dev_minor) != order->file_device || stx.stx_ino != order->file_inode)
                 return -ESTALE;
-        *ret_mount_id = stx.stx_mask & STATX_MNT_ID ? stx.stx_mnt_id : 0;
+        binding->file_mount_id = stx.stx_mask & STATX_MNT_ID ? stx.stx_mnt_id : 0;
+        /* Root's, if it cannot be told: root may do anything in any case. */
+        binding->file_owner = stx.stx_mask & STATX_UID ? stx.stx_uid : 0;
         return 0;
 }
 
@@ -400,7 +449,7 @@ static int run_bind(int channel, const JobOrder *message)
         memcpy(&order, message->data, sizeof(order));
         r = parcel_unwrap(message->fds[0], &order.spec.file_fd);
         if (r >= 0)
-                r = check_identity(&order, &binding.file_mount_id);
+                r = check_identity(&order, &binding);
         if (r >= 0)
                 r = loop_bind(&order.spec, &binding.device, &fd);
         return r < 0 ? r : job_answer(channel, &binding, sizeof(binding), &fd, 1);
@@ -422,6 +471,7 @@ static int take_device(Attach *attach, JobAnswer *answer)
         image->sector_size = binding.device.sector_size;
         image->direct_io = binding.device.direct_io;
         image->file_mount_id = binding.file_mount_id;
+        image->file_owner = binding.file_owner;
         /* Whatever is made from now on, the user's folder first of all, does not go by itself. */
         return record_write(image);
 }
@@ -434,6 +484,12 @@ static void on_bound(int error, JobAnswer *answer, void *userdata)
         story_resume(story, error < 0 ? error : take_device(attach_of(story), answer));
 }
 
+/* The page at one of its ends may have bytes of another range of the file, which is written by the page cache. */
+static bool shares_pages(const AttachRequest *request)
+{
+        return request->offset % page_size() != 0 || (request->offset + request->size) % page_size() != 0;
+}
+
 /*
  * ext4 and xfs, below the image, write what is smaller than one of their blocks past the page cache alone, with all
  * others waiting; that takes four times as long as by the page cache (docs/performance.md).
@@ -443,7 +499,7 @@ static LoopDirectIO choose_direct_io(const Attach *attach)
         const AttachRequest *request = &attach->request;
 
         if (request->direct_io == LOOP_DIRECT_IO_AUTO && !request->read_only &&
-            image_writes_small_blocks(attach->image))
+            (image_writes_small_blocks(attach->image) || shares_pages(request)))
                 return LOOP_DIRECT_IO_NO;
         return request->direct_io;
 }

@@ -2,7 +2,7 @@
 /*
  * Taking away:
  *
- *   authorise   the owner needs no permission, others need the administrator's
+ *   authorise   the owner needs no permission, and nor does who owns the file; others need the administrator's
  *   lock        no other story is about the same file
  *   release     a child unmounts, and releases the device
  *
@@ -128,6 +128,7 @@ static int start(Service *service, const Caller *caller, const StoryType *type, 
         detach->volume = volume;
         detach->force = type == &forced_type;
         detach->story.owner = image->owner;
+        detach->story.permitted = type != &unmount_type && caller->uid == image->file_owner;
         detach->story.subject = image->name;
         detach->story.file_device = image->file_device;
         detach->story.file_inode = image->file_inode;

@@ -71,7 +71,8 @@ static int identify(Story *story)
 bool find_matches(const Story *story, const Image *image)
 {
         return story->file_inode != 0 && image->file_device == story->file_device &&
-               image->file_inode == story->file_inode && (story->caller.uid == 0 || image->owner == story->caller.uid);
+               image->file_inode == story->file_inode &&
+               (story->caller.uid == 0 || story->caller.uid == image->owner || story->caller.uid == image->file_owner);
 }
 
 static void destroy(Story *story)

@@ -284,9 +284,14 @@ int story_run_job(Story *story, const JobSpec *spec, JobDone done)
 
 /* ---- Shared steps ---- */
 
+static bool is_callers_own(const Story *story)
+{
+        return story->caller.uid == story->owner || story->permitted;
+}
+
 static const char *action_of(const Story *story)
 {
-        if (story->caller.uid != story->owner)
+        if (!is_callers_own(story))
                 return ACTION_MANAGE_OTHERS;
         return story->action ? story->action : story->type->action;
 }
@@ -364,7 +369,7 @@ int story_authorise(Story *story)
                 .sender = story->caller.sender,
                 .uid = story->caller.uid,
                 .interactive = story->caller.interactive,
-                .message = story->caller.uid == story->owner ? story->message : story->type->others_message,
+                .message = is_callers_own(story) ? story->message : story->type->others_message,
                 .details = details,
                 .n_details = purpose->types ? ELEMENTSOF(details) : 1,
         };

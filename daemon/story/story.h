@@ -124,6 +124,7 @@ struct Story {
 
         /* Whom it concerns: the caller himself, unless it is about an image of somebody else's. */
         uid_t owner;
+        bool permitted;      /* the caller may do this as if they were that user */
         const char *subject; /* the image's name, for the prompt; story_start() copies it */
         const char *action;  /* what polkit is asked for where it is the caller's own; NULL: as the type says */
         const char *message; /* the words of that question; NULL: as the action says */

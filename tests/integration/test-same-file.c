@@ -135,6 +135,164 @@ static void test_two_readers(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+/* ---- Who owns the file ---- */
+
+static int run_detach(uid_t uid, const char *file, const char *option)
+{
+        g_autofree char *program = g_build_filename(g_getenv("LOOPMOUNT_BUILD"), "client", "loopmount", NULL);
+        g_autofree char *copy = test_path("loopmount"); /* where users may look, wherever it was built */
+        const char *const argv[] = { copy, "detach", file, option, NULL };
+        int status;
+
+        test_run("cp", program, copy, NULL);
+        status = test_run_as(uid, argv, NULL, NULL);
+        unlink(copy);
+        return status;
+}
+
+/* A file that everybody may read, attached by bob to stay. */
+static char *attach_as_bob(TestGround *g, const char *file, char ***ret_mount_points)
+{
+        g_assert_cmpint(chmod(file, 0644), ==, 0);
+        return test_attach_path(g->bob, file, "{'auto-detach': <false>}", ret_mount_points);
+}
+
+static bool finds(GDBusConnection *bus, const char *file)
+{
+        _cleanup_close_ int fd = test_open_as(TEST_ROOT, file, O_PATH);
+        g_autoptr(TestCall) call = test_call(bus, ROOT_PATH, MANAGER, "FindByFile", g_variant_new("(h)", 0),
+                                             (TestCallOptions){ .fd = fd });
+        g_autoptr(GVariant) images = NULL;
+
+        test_assert_succeeded(call);
+        images = g_variant_get_child_value(call->reply, 0);
+        return g_variant_n_children(images) > 0;
+}
+
+/* A stranger keeps nobody out of a file of their own; also when the daemon has been restarted meanwhile. */
+static void test_owner_of_file(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *bobs = attach_as_bob(g, file, &mount_points);
+
+        (void)userdata;
+        g_assert_true(finds(g->ann, file));
+        test_daemon_kill(g->daemon);
+        test_ground_restart_daemon(g);
+        assert_attached_already(g->ann, file, "{'read-only': <false>}", O_RDWR, "*by the user bob, *id:*");
+        g_assert_cmpint(run_detach(TEST_ANN, file, NULL), ==, 0);
+        g_assert_cmpuint(test_count_loops(), ==, 0);
+        g_autofree char *anns = test_attach_path(g->ann, file, "{'read-only': <false>}", NULL);
+
+        /* It does not work the other way round. */
+        g_autoptr(TestCall) stranger = test_simple_call(g->bob, anns, IMAGE, "Detach");
+        test_assert_failed(stranger, "NotAuthorized", "*");
+        g_assert_false(finds(g->bob, file));
+        test_detach(g->ann, anns);
+        unlink(file);
+}
+
+/* Nor by keeping it busy. */
+static void test_owner_of_file_busy(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *bobs = attach_as_bob(g, file, &mount_points);
+        g_autofree char *hello = g_build_filename(mount_points[0], "hello", NULL);
+        int holder = test_open_as(TEST_BOB, hello, O_RDONLY);
+
+        (void)userdata;
+        g_autoptr(TestCall) busy = test_simple_call(g->ann, bobs, IMAGE, "Detach");
+        test_assert_failed(busy, "Busy", "*");
+        g_assert_cmpint(run_detach(TEST_ANN, file, "--force"), ==, 0);
+        g_autofree char *anns = test_attach_path(g->ann, file, "{'read-only': <false>}", NULL);
+        test_detach(g->ann, anns);
+        close(holder);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+}
+
+/* Detaching one's own leaves alone what others have of the same file; and it is the owner at the attach that counts. */
+static void test_owner_of_file_has_it_too(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *anns = test_attach_path(g->ann, file, NULL, NULL);
+        g_autofree char *bobs = attach_as_bob(g, file, NULL);
+
+        (void)userdata;
+        g_assert_cmpint(run_detach(TEST_ANN, file, NULL), ==, 0);
+        g_assert_cmpuint(test_count_loops(), ==, 1);
+        g_assert_cmpint(chown(file, TEST_CAROL, TEST_CAROL), ==, 0);
+        GDBusConnection *carol = test_connect_as(TEST_CAROL);
+        g_autoptr(TestCall) later = test_simple_call(carol, bobs, IMAGE, "Detach");
+        test_assert_failed(later, "NotAuthorized", "*");
+        test_detach(g->ann, bobs);
+        test_disconnect(carol);
+        unlink(file);
+}
+
+/* ---- Ranges ---- */
+
+#define PART (UINT64_C(2) << 20)
+
+/* Two file systems in one file, one after the other. */
+static char *two_in_one(void)
+{
+        g_autofree char *first = test_image_ext4("file.img", "FIRST", TEST_ANN);
+        g_autofree char *second = test_image_ext4("second.img", "SECOND", TEST_ANN);
+        g_autofree char *contents = NULL;
+        _cleanup_close_ int fd = test_open_as(TEST_ANN, first, O_WRONLY);
+        gsize n;
+
+        g_assert_true(g_file_get_contents(second, &contents, &n, NULL));
+        g_assert_cmpuint(n, ==, PART);
+        g_assert_cmpint(pwrite(fd, contents, n, PART), ==, (ssize_t)n);
+        unlink(second);
+        return g_steal_pointer(&first);
+}
+
+static void test_ranges(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = two_in_one();
+
+        (void)userdata;
+        g_autofree char *first =
+                test_attach_path(g->ann, file, "{'read-only': <false>, 'size': <uint64 2097152>}", NULL);
+        g_autofree char *second =
+                test_attach_path(g->ann, file, "{'read-only': <false>, 'offset': <uint64 2097152>}", NULL);
+        g_assert_cmpstr(first, !=, second);
+        test_assert_hello(TEST_ANN, "/run/media/ann/FIRST");
+        test_assert_hello(TEST_ANN, "/run/media/ann/SECOND");
+        assert_attached_already(g->ann, file,
+                                "{'offset': <uint64 1048576>, 'size': <uint64 1048576>, 'mount': <false>}", O_RDONLY,
+                                "*(bytes 0 to 2097151)*");
+        test_detach(g->ann, first);
+        assert_attached_already(g->ann, file, NULL, O_RDONLY, "*(bytes 2097152 to its end)*");
+        test_detach(g->ann, second);
+        unlink(file);
+}
+
+/* What reaches to the end of the file does so when the file has grown; what has a size does not. */
+static void test_ranges_grow(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = two_in_one();
+        g_autofree char *first = test_attach_path(
+                g->ann, file, "{'read-only': <false>, 'size': <uint64 2097152>, 'mount': <false>}", NULL);
+
+        (void)userdata;
+        test_image_resize(file, 3 * PART);
+        g_autofree char *second = test_attach_path(
+                g->ann, file, "{'read-only': <false>, 'offset': <uint64 2097152>, 'mount': <false>}", NULL);
+        g_assert_cmpuint(test_property_number(g->ann, second, IMAGE, "Size"), ==, 2 * PART);
+        test_image_resize(file, 4 * PART);
+        assert_attached_already(g->ann, file, "{'read-only': <false>, 'offset': <uint64 6291456>, 'mount': <false>}",
+                                O_RDWR, "*to its end*");
+        test_detach(g->ann, first);
+        test_detach(g->ann, second);
+        unlink(file);
+}
+
 /* ---- at once ---- */
 
 static void connect_all(GDBusConnection **buses)
@@ -273,6 +431,11 @@ int main(int argc, char **argv)
         TEST_ADD("/same-file/conflicts", NULL, test_conflicts);
         TEST_ADD("/same-file/secrets", NULL, test_conflict_tells_no_secrets);
         TEST_ADD("/same-file/two-readers", NULL, test_two_readers);
+        TEST_ADD("/same-file/owner-of-file", NULL, test_owner_of_file);
+        TEST_ADD("/same-file/owner-of-file/busy", NULL, test_owner_of_file_busy);
+        TEST_ADD("/same-file/owner-of-file/both", NULL, test_owner_of_file_has_it_too);
+        TEST_ADD("/same-file/ranges", NULL, test_ranges);
+        TEST_ADD("/same-file/ranges/growing", NULL, test_ranges_grow);
         TEST_ADD("/same-file/crowd/one-file", MANY, test_crowd_with_one_file);
         TEST_ADD("/same-file/crowd/many-files", MANY, test_crowd_with_many_files);
         TEST_ADD("/same-file/crowd/quarrel", MANY, test_quarrel);

@@ -51,6 +51,37 @@ static void test_volumes(void)
         assert_numbers(image, (unsigned[]){ 5 }, 1);
 }
 
+static bool overlaps(uint64_t offset, uint64_t size, uint64_t other_offset, uint64_t other_size, uint64_t granularity)
+{
+        _cleanup_(image_freep) Image *image = image_new(), *other = image_new();
+        bool answer;
+
+        image->offset = offset;
+        image->size_limit = size;
+        other->offset = other_offset;
+        other->size_limit = other_size;
+        answer = image_overlaps(image, other_offset, other_size, granularity);
+        g_assert_true(image_overlaps(other, offset, size, granularity) == answer);
+        return answer;
+}
+
+static void test_overlaps(void)
+{
+        g_assert_true(overlaps(0, 0, 0, 0, 1));
+        g_assert_true(overlaps(0, 1024, 512, 512, 1));
+        g_assert_true(overlaps(512, 1, 0, 1024, 1));
+        g_assert_false(overlaps(0, 1024, 1024, 512, 1));
+        g_assert_true(overlaps(0, 1025, 1024, 512, 1));
+        /* Without a size it reaches to the end, wherever that will be. */
+        g_assert_true(overlaps(0, 0, INT64_MAX, 512, 1));
+        g_assert_false(overlaps(0, 512, 512, 0, 1));
+        g_assert_true(overlaps(UINT64_MAX - 1, 512, 0, 0, 4096));
+        /* Bytes in the same page. */
+        g_assert_false(overlaps(0, 4096, 4096, 0, 4096));
+        g_assert_true(overlaps(0, 4608, 4608, 0, 4096));
+        g_assert_false(overlaps(0, 4608, 4608, 0, 1));
+}
+
 static void test_nodes(void)
 {
         _cleanup_(image_freep) Image *image = image_new();
@@ -231,6 +262,7 @@ int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/image/volumes", test_volumes);
+        g_test_add_func("/image/overlaps", test_overlaps);
         g_test_add_func("/image/nodes", test_nodes);
         g_test_add_func("/image/mounted", test_mounted);
         g_test_add_func("/image/states", test_states);
