@@ -214,19 +214,40 @@ void attach_print_obstacles(const Image *image, const char *name)
                                     v->obstacle);
 }
 
-static void print_image(const Image *image, const Settings *settings, const char *name)
+/* Returns the volume that is mounted at @mount_point, or NULL. */
+static const Volume *find_volume(const Image *image, const char *mount_point)
 {
-        bool mounted = false;
-
         for (const Volume *v = image->volumes; v; v = v->next)
-                for (char **m = v->mount_points; m && *m; m++) {
+                for (char **m = v->mount_points; m && *m; m++)
+                        if (streq(*m, mount_point))
+                                return v;
+        return NULL;
+}
+
+static bool is_anything_mounted(const Image *image)
+{
+        for (const Volume *v = image->volumes; v; v = v->next)
+                if (v->mount_points && *v->mount_points)
+                        return true;
+        return false;
+}
+
+/* Of what is mounted only that which was asked for. */
+static void print_image(const Image *image, const Settings *settings, const char *name, char **mount_points)
+{
+        for (char **m = mount_points; m && *m; m++) {
+                const Volume *v = find_volume(image, *m);
+
+                /* Somebody may have unmounted it since. */
+                if (v)
                         printf("%s  (%s%s%s%s)\n", *m, strempty(v->type), isempty(v->type) ? "" : ", ",
                                v->read_only ? _("read-only") : _("writable"),
                                v->waiting ? _(", mounted when it is entered") : "");
-                        mounted = true;
-                }
-        if (!mounted)
+        }
+        if (!is_anything_mounted(image))
                 printf(_("%s  (id %s, nothing is mounted)\n"), strempty(image->device), strempty(image->id));
+        else if (settings->no_mount)
+                printf("%s  (id %s)\n", strempty(image->device), strempty(image->id));
         fflush(stdout);
         /* Nobody wonders about what was not asked for. */
         if (!settings->no_mount && settings->n_volumes == 0)
@@ -256,7 +277,7 @@ static int print_attached(Connection *connection, const Settings *settings, cons
         else if (settings->json)
                 output_json_document(stdout, image);
         else
-                print_image(image, settings, name);
+                print_image(image, settings, name, attached->mount_points);
         return STATUS_OK;
 }
 

@@ -7,7 +7,7 @@
 
 typedef struct Attached {
         char *path;          /* the image's object */
-        char **mount_points; /* by volume number */
+        char **mount_points; /* of the volumes that were asked for, in that order */
 } Attached;
 
 void attached_clear(Attached *attached);

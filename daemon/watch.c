@@ -32,6 +32,7 @@
 #include "mechanism/mount.h"
 #include "mechanism/settle.h"
 #include "story/detach.h"
+#include "story/looking.h"
 #include "story/refresh.h"
 #include "watch.h"
 
@@ -150,15 +151,12 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
 
 static bool is_there(Volume *volume, const MountList *list)
 {
-        bool waiting = volume_is_waiting(volume);
-        uint64_t id = waiting ? volume->trigger_id : volume->mount_id;
-        char node[32];
+        uint64_t id = volume_is_waiting(volume) ? volume->trigger_id : volume->mount_id;
 
         if (id == 0 || (volume->known_id == id && mount_list_has(list, volume->unique_id)))
                 return true;
         volume->known_id = 0;
-        image_node(volume->image, node);
-        if (!mount_is_there(volume->mount_point, id, waiting ? NULL : node))
+        if (looking_is_lost(volume))
                 return false;
         if (list->n > 0 && mount_get_unique_id(volume->mount_point, id, &volume->unique_id) >= 0)
                 volume->known_id = id;
@@ -168,18 +166,16 @@ static bool is_there(Volume *volume, const MountList *list)
 /* The story finds that it is not mounted any more, and takes away what belonged to the mount. */
 static void check_image(Watch *watch, Image *image, const MountList *list)
 {
+        bool lost = false;
         Volume *volume;
         Story *story;
 
         if (story_is_about(watch->service, image))
                 return;
-        IMAGE_FOREACH_VOLUME (volume, image) {
-                if (is_there(volume, list))
-                        continue;
-                if (volume_is_waiting(volume))
-                        volume_disarm(volume);
-                (void)unmount_start(watch->service, &own_caller, volume, on_story_done, NULL, &story);
-        }
+        IMAGE_FOREACH_VOLUME (volume, image)
+                lost |= !is_there(volume, list);
+        if (lost)
+                (void)detach_lost_start(watch->service, &own_caller, image, on_story_done, NULL, &story);
 }
 
 static bool have_mounts_changed(const Watch *watch)

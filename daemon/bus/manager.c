@@ -234,8 +234,8 @@ static int reply_attach(sd_bus_message *message, const Story *story)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const Image *image = attach_get_image(story);
+        const char *mount_point;
         char path[BUS_PATH_SIZE];
-        Volume *volume;
         int r = sd_bus_message_new_method_return(message, &reply);
 
         bus_image_path(image, path);
@@ -243,9 +243,8 @@ static int reply_attach(sd_bus_message *message, const Story *story)
                 r = sd_bus_message_append_basic(reply, 'o', path);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "s");
-        IMAGE_FOREACH_VOLUME (volume, image)
-                if (r >= 0 && (volume_is_mounted(volume) || volume_is_waiting(volume)))
-                        r = sd_bus_message_append_basic(reply, 's', volume->mount_point);
+        for (size_t i = 0; r >= 0 && (mount_point = attach_nth_mount_point(story, i)); i++)
+                r = sd_bus_message_append_basic(reply, 's', mount_point);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);

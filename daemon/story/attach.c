@@ -29,12 +29,14 @@
 #include "base/closer.h"
 #include "base/session.h"
 #include "base/text.h"
+#include "mechanism/mount-point.h"
 #include "mechanism/parcel.h"
 #include "mechanism/probe.h"
 #include "mechanism/settle.h"
 #include "model/record.h"
 #include "story/arming.h"
 #include "story/attach.h"
+#include "story/looking.h"
 #include "story/partitioning.h"
 #include "story/permission.h"
 #include "story/probing.h"
@@ -125,15 +127,13 @@ static Image *find_equal(const Attach *attach)
         return NULL;
 }
 
-/* Of what is attached already nothing more is mounted, unless volumes are named. */
 static int find_permission(Attach *attach)
 {
         const AttachRequest *request = &attach->request;
         const Image *equal = find_equal(attach), *image = equal ? equal : attach->image;
         Story *story = &attach->story;
-        bool nothing = !request->mount || (equal && request->n_volumes == 0 && image_count_usable(equal) > 0);
 
-        if (nothing) {
+        if (!request->mount) {
                 story->purpose.types = strdup("");
                 return story->purpose.types ? 0 : -ENOMEM;
         }
@@ -233,7 +233,7 @@ static int lock_file(Story *story)
 {
         Attach *attach = attach_of(story);
         Image *image;
-        int r = story_lock(story);
+        int r = looking_lock(story);
 
         if (r != 0)
                 return r;
@@ -317,34 +317,104 @@ static int fill_image(Attach *attach)
         return image->owner_name && image->backing_file ? 0 : -ENOMEM;
 }
 
-/* -EEXIST: what is asked for differs from what is there. */
-static int plan_existing(Attach *attach)
+/* Returns the name of an option that asks for something else than what is there, or NULL. */
+static const char *find_difference(const AttachRequest *request, const Image *image)
+{
+        if (request->auto_detach >= 0 && request->auto_detach != image->auto_detach)
+                return "auto-detach";
+        if (request->session_bound >= 0 && request->session_bound != image->session_bound)
+                return "session-bound";
+        if (request->direct_io != LOOP_DIRECT_IO_AUTO && (request->direct_io == LOOP_DIRECT_IO_YES) != image->direct_io)
+                return "direct-io";
+        if (request->on_access && !image->on_access)
+                return "on-access";
+        if (request->on_access && request->idle_usec != image->idle_usec)
+                return "idle-timeout";
+        return NULL;
+}
+
+/* Returns true if @volume has the mount point that the wish would have got: that name, or the name and a number. */
+static bool is_called(const Volume *volume, const char *wish)
+{
+        _cleanup_free_ char *name = NULL;
+        const char *found = strrchr(volume->mount_point, '/') + 1;
+
+        if (mount_point_sanitise(wish, &name) < 0 || strncmp(found, name, strlen(name)) != 0)
+                return false;
+        found += strlen(name);
+        return found[strspn(found, " 0123456789")] == 0;
+}
+
+/* Nothing about a volume that is mounted can be changed. -EALREADY: that would be needed. */
+static int check_mounted(Story *story, const Volume *volume)
+{
+        const MountWish *wish = &attach_of(story)->request.wish;
+        const Image *image = volume->image;
+
+        if (wish->name && !is_called(volume, wish->name))
+                return story_fail(story, -EALREADY, "volume %u is mounted at %s; unmount it to give it another name",
+                                  volume->number, volume->mount_point);
+        if (!wish->filesystem_type && !wish->options)
+                return 0;
+        if (volume_is_armed(volume) && streq(strempty(wish->filesystem_type), strempty(image->wished_type)) &&
+            streq(strempty(wish->options), strempty(image->wished_options)))
+                return 0;
+        return story_fail(story, -EALREADY, "volume %u is mounted at %s; unmount it to mount it with other options",
+                          volume->number, volume->mount_point);
+}
+
+/* Plans to mount those of the named volumes that are not mounted. */
+static int plan_missing(Attach *attach)
 {
         const AttachRequest *request = &attach->request;
-        const Image *image = attach->image;
-        Story *story = &attach->story;
-        _cleanup_free_ uint32_t *missing = calloc(request->n_volumes + 1, sizeof(*missing));
+        _cleanup_free_ uint32_t *missing = calloc(request->n_volumes, sizeof(*missing));
         size_t n_missing = 0;
+        int r = 0;
 
         if (!missing)
                 return -ENOMEM;
-        if ((request->auto_detach >= 0 && request->auto_detach != image->auto_detach) ||
-            (request->session_bound >= 0 && request->session_bound != image->session_bound) ||
-            (request->direct_io != LOOP_DIRECT_IO_AUTO &&
-             (request->direct_io == LOOP_DIRECT_IO_YES) != image->direct_io) ||
-            (request->on_access && (!image->on_access || request->idle_usec != image->idle_usec)))
-                return story_fail(story, -EEXIST, "with other options");
-        if (!request->mount)
-                return 0;
-        for (size_t i = 0; i < request->n_volumes; i++) {
-                if (!is_usable(image_find_volume(image, request->volumes[i])))
+        for (size_t i = 0; r >= 0 && i < request->n_volumes; i++) {
+                const Volume *volume = image_find_volume(attach->image, request->volumes[i]);
+
+                if (is_usable(volume))
+                        r = check_mounted(&attach->story, volume);
+                else
                         missing[n_missing++] = request->volumes[i];
         }
-        if (n_missing > 0 || (request->n_volumes == 0 && image_count_usable(image) == 0))
-                return mounting_plan(story, attach->image, &request->wish, missing, n_missing, &attach->mounting);
-        if (request->wish.filesystem_type || request->wish.options)
-                return story_fail(story, -EEXIST, "and mounted with other options");
-        return 0;
+        if (r < 0 || n_missing == 0)
+                return r;
+        return mounting_plan(&attach->story, attach->image, &request->wish, missing, n_missing, &attach->mounting);
+}
+
+/* The same for all volumes that nothing is in the way of. */
+static int plan_all_missing(Attach *attach)
+{
+        bool complete = image_count_usable(attach->image) > 0;
+        Volume *volume;
+        int r = 0;
+
+        IMAGE_FOREACH_VOLUME (volume, attach->image) {
+                if (r >= 0 && is_usable(volume))
+                        r = check_mounted(&attach->story, volume);
+                complete &= is_usable(volume) || *volume->obstacle;
+        }
+        if (r < 0 || complete)
+                return r;
+        return mounting_plan(&attach->story, attach->image, &attach->request.wish, NULL, 0, &attach->mounting);
+}
+
+/* What is asked for and cannot be had of an image that is attached is an error. */
+static int plan_existing(Attach *attach)
+{
+        const AttachRequest *request = &attach->request;
+        const char *difference = find_difference(request, attach->image);
+
+        if (difference)
+                return story_fail(&attach->story, -EEXIST, "with other options: %s differs; detach it to change that",
+                                  difference);
+        if (!request->mount)
+                return 0;
+        return request->n_volumes > 0 ? plan_missing(attach) : plan_all_missing(attach);
 }
 
 /* Each has a descriptor in the daemon, and there are only so many: a user has as many of them as images. */
@@ -682,10 +752,25 @@ static void on_released(int error, JobAnswer *answer, void *userdata)
 }
 
 /* Of an image that was there before only the new mounts go. */
+static int new_releasing(Attach *attach)
+{
+        Story *story = &attach->story;
+        _cleanup_free_ Volume **volumes = NULL;
+        size_t n = mounting_count(attach->mounting);
+
+        if (!attach->existing)
+                return releasing_new(story, attach->image, &attach->releasing);
+        volumes = calloc(n + 1, sizeof(Volume *));
+        if (!volumes)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                volumes[i] = mounting_nth(attach->mounting, i);
+        return releasing_new_unmount(story, attach->image, volumes, n, &attach->releasing);
+}
+
 static int undo(Story *story)
 {
         Attach *attach = attach_of(story);
-        Volume *volume;
         int r;
 
         attach->settle = settle_cancel(attach->settle);
@@ -693,10 +778,7 @@ static int undo(Story *story)
                 story->service->markers_stale = true;
         if (attach->existing ? !attach->mounting : attach->image->fd < 0)
                 return 0;
-        r = releasing_new(story, attach->image, NULL, !attach->existing, &attach->releasing);
-        IMAGE_FOREACH_VOLUME (volume, attach->image)
-                if (r >= 0 && attach->existing && !mounting_includes(attach->mounting, volume))
-                        releasing_keep(attach->releasing, volume);
+        r = new_releasing(attach);
         if (r >= 0)
                 r = releasing_run(attach->releasing, on_released);
         if (r < 0 && !attach->existing)
@@ -785,4 +867,27 @@ int attach_start(Service *service, const Caller *caller, AttachRequest *request,
 const Image *attach_get_image(const Story *story)
 {
         return attach_of((Story *)story)->image;
+}
+
+/* Returns the n-th of the volumes that were asked for, or NULL past the end. */
+static Volume *nth_asked(const Attach *attach, size_t n)
+{
+        const AttachRequest *request = &attach->request;
+        Volume *volume;
+
+        if (!request->mount)
+                return NULL;
+        if (request->n_volumes > 0)
+                return n < request->n_volumes ? image_find_volume(attach->image, request->volumes[n]) : NULL;
+        IMAGE_FOREACH_VOLUME (volume, attach->image)
+                if (is_usable(volume) && n-- == 0)
+                        return volume;
+        return NULL;
+}
+
+const char *attach_nth_mount_point(const Story *story, size_t n)
+{
+        const Volume *volume = nth_asked(attach_of((Story *)story), n);
+
+        return volume ? volume->mount_point : NULL;
 }

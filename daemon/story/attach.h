@@ -35,3 +35,9 @@ int attach_start(Service *service, const Caller *caller, AttachRequest *request,
 
 /* In @done, without a failure: the image. */
 const Image *attach_get_image(const Story *story);
+
+/*
+ * The same: the mount points of the volumes that were asked for, in the order in which they were named; if none was
+ * named, of all that are mounted, by number. NULL past the end.
+ */
+const char *attach_nth_mount_point(const Story *story, size_t n);

@@ -15,14 +15,20 @@
  * earlier detach: its child is killed, and may hang on.
  */
 #include "story/detach.h"
+#include "story/looking.h"
 #include "story/releasing.h"
 
-#define NO_VOLUME UINT32_MAX
+typedef enum Choice {
+        CHOOSE_IMAGE,
+        CHOOSE_VOLUME,
+        CHOOSE_LOST, /* the volumes that somebody else has unmounted */
+} Choice;
 
 typedef struct Detach {
         Story story;
         uint64_t image_id; /* looked up again after each wait: somebody else may have been faster */
-        uint32_t volume;   /* NO_VOLUME: the whole image */
+        Choice choice;
+        uint32_t volume; /* for CHOOSE_VOLUME */
         bool force;
         Releasing *releasing;
 } Detach;
@@ -42,28 +48,78 @@ static void on_released(int error, JobAnswer *answer, void *userdata)
         story_resume(story, error);
 }
 
-static bool is_last(const Image *image, const Volume *volume)
+static int check_volume(Story *story, const Image *image)
 {
-        return image->auto_detach && !volume_is_armed(volume) &&
-               image_count_usable(image) == (volume_is_mounted(volume) ? 1 : 0);
+        const Detach *detach = detach_of(story);
+        const Volume *volume = image_find_volume(image, detach->volume);
+
+        if (detach->choice != CHOOSE_VOLUME)
+                return 0;
+        if (!volume || !volume->mount_point || (story->caller.sender && volume_is_waiting(volume)))
+                return story_fail(story, -EINVAL, "volume %u of %s is not mounted", detach->volume, image->name);
+        return 0;
+}
+
+static bool is_chosen(const Detach *detach, Volume *volume)
+{
+        switch (detach->choice) {
+        case CHOOSE_IMAGE:
+                return true;
+        case CHOOSE_VOLUME:
+                return volume->number == detach->volume;
+        case CHOOSE_LOST:
+                break;
+        }
+        if (!looking_is_lost(volume))
+                return false;
+        /* What is lost of one that waits to be entered is its trigger. */
+        if (volume_is_waiting(volume))
+                volume_disarm(volume);
+        return true;
+}
+
+/* Returns how many volumes are to be unmounted. *ret_last: nothing of the image can be used without them. */
+static size_t choose(const Detach *detach, const Image *image, Volume **ret_volumes, bool *ret_last)
+{
+        bool others = false;
+        size_t n = 0;
+        Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                bool chosen = is_chosen(detach, volume);
+
+                if (chosen)
+                        ret_volumes[n++] = volume;
+                others |= chosen ? volume_is_armed(volume) : volume_is_mounted(volume) || volume_is_waiting(volume);
+        }
+        *ret_last = !others;
+        return n;
 }
 
 static int release(Story *story)
 {
         Detach *detach = detach_of(story);
         Image *image = registry_find(story->service->registry, detach->image_id);
-        Volume *volume = NULL;
+        _cleanup_free_ Volume **volumes = NULL;
+        bool last;
+        size_t n;
         int r;
 
         if (!image)
                 return 0;
-        if (detach->volume != NO_VOLUME) {
-                volume = image_find_volume(image, detach->volume);
-                if (!volume || !volume->mount_point || (story->caller.sender && volume_is_waiting(volume)))
-                        return story_fail(story, -EINVAL, "volume %u of %s is not mounted", detach->volume,
-                                          image->name);
-        }
-        r = releasing_new(story, image, volume, !volume || is_last(image, volume), &detach->releasing);
+        r = check_volume(story, image);
+        if (r < 0)
+                return r;
+        volumes = calloc(image->n_volumes + 1, sizeof(Volume *));
+        if (!volumes)
+                return -ENOMEM;
+        n = choose(detach, image, volumes, &last);
+        if (n == 0 && detach->choice != CHOOSE_IMAGE)
+                return 0;
+        if (detach->choice == CHOOSE_IMAGE || (last && image->auto_detach))
+                r = releasing_new(story, image, &detach->releasing);
+        else
+                r = releasing_new_unmount(story, image, volumes, n, &detach->releasing);
         if (r < 0)
                 return r;
         if (detach->force)
@@ -116,8 +172,8 @@ static const StoryType unmount_type = {
         .outlives_caller = true,
 };
 
-static int start(Service *service, const Caller *caller, const StoryType *type, const Image *image, uint32_t volume,
-                 StoryDone done, void *userdata, Story **ret)
+static int start(Service *service, const Caller *caller, const StoryType *type, const Image *image, Choice choice,
+                 uint32_t volume, StoryDone done, void *userdata, Story **ret)
 {
         Detach *detach = calloc(1, sizeof(*detach));
         int r;
@@ -125,6 +181,7 @@ static int start(Service *service, const Caller *caller, const StoryType *type, 
         if (!detach)
                 return -ENOMEM;
         detach->image_id = image->id;
+        detach->choice = choice;
         detach->volume = volume;
         detach->force = type == &forced_type;
         detach->story.owner = image->owner;
@@ -142,13 +199,19 @@ static int start(Service *service, const Caller *caller, const StoryType *type, 
 int detach_start(Service *service, const Caller *caller, const Image *image, bool force, StoryDone done, void *userdata,
                  Story **ret)
 {
-        return start(service, caller, force ? &forced_type : &detach_type, image, NO_VOLUME, done, userdata, ret);
+        return start(service, caller, force ? &forced_type : &detach_type, image, CHOOSE_IMAGE, 0, done, userdata, ret);
 }
 
 int unmount_start(Service *service, const Caller *caller, const Volume *volume, StoryDone done, void *userdata,
                   Story **ret)
 {
-        return start(service, caller, &unmount_type, volume->image, volume->number, done, userdata, ret);
+        return start(service, caller, &unmount_type, volume->image, CHOOSE_VOLUME, volume->number, done, userdata, ret);
+}
+
+int detach_lost_start(Service *service, const Caller *caller, const Image *image, StoryDone done, void *userdata,
+                      Story **ret)
+{
+        return start(service, caller, &unmount_type, image, CHOOSE_LOST, 0, done, userdata, ret);
 }
 
 /* ---- All images of a user ---- */

@@ -16,3 +16,7 @@ int detach_all_start(Service *service, const Caller *caller, bool force, StoryDo
 /* With auto-detach, the image goes with its last mounted volume. */
 int unmount_start(Service *service, const Caller *caller, const Volume *volume, StoryDone done, void *userdata,
                   Story **ret);
+
+/* Takes away what belonged to those mounts of the image that somebody else has unmounted. Else as unmount_start(). */
+int detach_lost_start(Service *service, const Caller *caller, const Image *image, StoryDone done, void *userdata,
+                      Story **ret);

@@ -9,6 +9,7 @@
  */
 #include "story/mount.h"
 #include "model/record.h"
+#include "story/looking.h"
 #include "story/permission.h"
 #include "story/releasing.h"
 #include "story/user.h"
@@ -91,7 +92,7 @@ static int undo(Story *story)
         /* It names the mount point that there was to be; a later daemon would unmount what is there then. */
         if (!volume->mount_point)
                 return TRY_TWICE(record_write(volume->image));
-        r = releasing_new(story, volume->image, volume, false, &mount->releasing);
+        r = releasing_new_unmount(story, volume->image, &volume, 1, &mount->releasing);
         return r < 0 ? r : releasing_run(mount->releasing, on_released);
 }
 
@@ -108,7 +109,7 @@ static void destroy(Story *story)
 static const StoryStep steps[] = {
         { STAGE_AUTHORISE, story_authorise },
         { STAGE_USER, story_look_up_user },
-        { STAGE_LOCK, story_lock },
+        { STAGE_LOCK, looking_lock },
         { STAGE_PLAN, plan },
         { STAGE_MOUNT, mount_volume },
         { STAGE_COMMIT, commit },

@@ -203,7 +203,7 @@ static int plan_all(Mounting *mounting, const MountWish *wish)
         int r = 0;
 
         IMAGE_FOREACH_VOLUME (volume, mounting->image)
-                if (!*volume->obstacle && !volume_is_mounted(volume) && r >= 0)
+                if (!*volume->obstacle && !volume_is_mounted(volume) && !volume_is_waiting(volume) && r >= 0)
                         r = plan_volume(mounting, volume, wish);
         if (r < 0 || mounting->n_items > 0)
                 return r;
@@ -506,7 +506,7 @@ int mounting_apply(Mounting *mounting, const JobAnswer *answer)
                 }
                 apply_failure(item, &result);
         }
-        if (!failed || (!mounting->chosen && image_count_mounted(mounting->image) > 0))
+        if (!failed || (!mounting->chosen && image_count_usable(mounting->image) > 0))
                 return 0;
         if (failed->volume->number == 0)
                 return story_fail(mounting->story, error, "%s", failed->volume->obstacle);

@@ -6,6 +6,7 @@
  */
 #include "story/permission.h"
 #include "base/text.h"
+#include "story/looking.h"
 
 static bool needs_permission(const FilesystemType *type)
 {
@@ -42,7 +43,7 @@ static int add_type(Story *story, const char *name)
 
 static bool is_wanted(const Volume *volume, const uint32_t *numbers, size_t n_numbers)
 {
-        if (volume_is_mounted(volume) || volume_is_waiting(volume))
+        if ((volume_is_mounted(volume) || volume_is_waiting(volume)) && !looking_is_lost(volume))
                 return false;
         for (size_t i = 0; i < n_numbers; i++)
                 if (numbers[i] == volume->number)

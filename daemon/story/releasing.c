@@ -35,34 +35,32 @@ Releasing *releasing_free(Releasing *releasing)
         return NULL;
 }
 
-int releasing_new(Story *story, Image *image, Volume *only, bool release, Releasing **ret)
+int releasing_new_unmount(Story *story, Image *image, Volume *const *volumes, size_t n_volumes, Releasing **ret)
 {
         _cleanup_(releasing_freep) Releasing *releasing = calloc(1, sizeof(*releasing));
-        Volume *volume;
 
         if (!releasing)
                 return -ENOMEM;
         releasing->story = story;
         releasing->image = image;
-        releasing->release = release;
         releasing->lazy = story->undoing || image->state == IMAGE_ATTACHING || story->service->shutdown;
-        releasing->volumes = calloc(image->n_volumes + 1, sizeof(Volume *));
+        releasing->volumes = calloc(n_volumes + 1, sizeof(Volume *));
         if (!releasing->volumes)
                 return -ENOMEM;
-        IMAGE_FOREACH_VOLUME (volume, image)
-                if (volume->mount_point && (release || !only || only == volume))
-                        releasing->volumes[releasing->n_volumes++] = volume;
+        for (size_t i = 0; i < n_volumes; i++)
+                if (volumes[i]->mount_point)
+                        releasing->volumes[releasing->n_volumes++] = volumes[i];
         *ret = TAKE_PTR(releasing);
         return 0;
 }
 
-void releasing_keep(Releasing *releasing, const Volume *volume)
+int releasing_new(Story *story, Image *image, Releasing **ret)
 {
-        for (size_t i = 0; i < releasing->n_volumes; i++)
-                if (releasing->volumes[i] == volume) {
-                        releasing->volumes[i] = releasing->volumes[--releasing->n_volumes];
-                        return;
-                }
+        int r = releasing_new_unmount(story, image, image->volumes, image->n_volumes, ret);
+
+        if (r >= 0)
+                (*ret)->release = true;
+        return r;
 }
 
 void releasing_force(Releasing *releasing)

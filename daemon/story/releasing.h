@@ -13,14 +13,11 @@ typedef struct Releasing Releasing;
 Releasing *releasing_free(Releasing *releasing);
 DEFINE_CLEANUP(Releasing *, releasing_free)
 
-/*
- * @only: the volume to unmount; NULL: all that have a mount point. @release: all,
- * and the loop device is released behind them.
- */
-int releasing_new(Story *story, Image *image, Volume *only, bool release, Releasing **ret);
+/* Unmounts all volumes that have a mount point, and then releases the loop device. */
+int releasing_new(Story *story, Image *image, Releasing **ret);
 
-/* Leaves @volume mounted. */
-void releasing_keep(Releasing *releasing, const Volume *volume);
+/* Only unmounts, of these volumes those that have a mount point. */
+int releasing_new_unmount(Story *story, Image *image, Volume *const *volumes, size_t n_volumes, Releasing **ret);
 
 /*
  * Gives it up: what is busy is unmounted lazily, the device goes when the last one

@@ -142,7 +142,8 @@ struct Story {
         dev_t file_device;
         ino_t file_inode;
         enum { LOCK_NONE, LOCK_WAITING, LOCK_HELD } lock;
-        bool urgent; /* the next to have the lock, whoever came before */
+        bool urgent;        /* the next to have the lock, whoever came before */
+        uint64_t looked_at; /* the image whose lost mounts were taken away for this story; see looking.h */
 
         Story *next;
 };

@@ -260,8 +260,8 @@ static void test_chosen_volumes(TestGround *g, gconstpointer userdata)
 
         (void)userdata;
         g_assert_cmpuint(g_strv_length(mount_points), ==, 2);
-        g_assert_cmpstr(mount_points[0], ==, "/run/media/ann/FIRST");
-        g_assert_cmpstr(mount_points[1], ==, "/run/media/ann/THIRD");
+        g_assert_cmpstr(mount_points[0], ==, "/run/media/ann/THIRD");
+        g_assert_cmpstr(mount_points[1], ==, "/run/media/ann/FIRST");
         g_assert_null(second);
         test_detach(g->ann, image);
 

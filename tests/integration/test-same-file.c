@@ -13,6 +13,8 @@
 /* Room for all of them. */
 #define MANY "[Limits]\nMaxRequestsPerUser=200\nMaxImagesPerUser=200\n"
 
+static const char *const labels[] = { "FIRST", "SECOND", NULL };
+
 static const char *image_of(const TestCall *call)
 {
         const char *image;
@@ -73,6 +75,97 @@ static void test_equal_but_for_mounting(TestGround *g, gconstpointer userdata)
         g_assert_cmpuint(g_strv_length(mount_points), ==, 1);
         test_assert_hello(TEST_ANN, mount_points[0]);
         test_detach(g->ann, first);
+        unlink(file);
+}
+
+/* ---- What was asked for, and nothing else ---- */
+
+/* The names of the mount points that Attach of @file with @options answers. */
+static char *ask(GDBusConnection *bus, const char *file, const char *options)
+{
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(bus, file, options, &mount_points);
+        GString *names = g_string_new(NULL);
+
+        for (char **m = mount_points; *m; m++) {
+                g_autofree char *name = g_path_get_basename(*m);
+
+                g_string_append_printf(names, "%s%s", names->len > 0 ? " " : "", name);
+                test_assert_hello(TEST_ANN, *m);
+        }
+        return g_string_free(names, FALSE);
+}
+
+static void assert_answer(TestGround *g, const char *file, const char *options, const char *expected)
+{
+        g_autofree char *answer = ask(g->ann, file, options);
+
+        g_assert_cmpstr(answer, ==, expected);
+}
+
+static void test_asked(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+
+        (void)userdata;
+        assert_answer(g, file, "{'volumes': <[uint32 2, 1]>}", "SECOND FIRST");
+        assert_answer(g, file, "{'volumes': <[uint32 1]>}", "FIRST");
+        assert_answer(g, file, "{'volumes': <[uint32 2]>}", "SECOND");
+        assert_answer(g, file, "{'volumes': <[uint32 1, 2]>}", "FIRST SECOND");
+        assert_answer(g, file, NULL, "FIRST SECOND");
+        assert_answer(g, file, "{'mount': <false>}", "");
+        g_autoptr(TestCall) detach = test_simple_call(g->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(detach);
+        unlink(file);
+}
+
+/* One is mounted: the other comes to it, and nobody gets the first for the second. */
+static void test_asked_for_more(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+
+        (void)userdata;
+        assert_answer(g, file, "{'volumes': <[uint32 1]>}", "FIRST");
+        assert_answer(g, file, "{'volumes': <[uint32 2]>}", "SECOND");
+        g_autoptr(TestCall) detach = test_simple_call(g->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(detach);
+
+        assert_answer(g, file, "{'volumes': <[uint32 2]>}", "SECOND");
+        assert_answer(g, file, NULL, "FIRST SECOND");
+        g_autoptr(TestCall) again = test_simple_call(g->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(again);
+        unlink(file);
+}
+
+static void assert_refused(TestGround *g, const char *file, const char *options, const char *error, const char *pattern)
+{
+        _cleanup_close_ int fd = test_open_as(TEST_ANN, file, O_RDONLY);
+        g_autoptr(TestCall) call = test_attach(g->ann, fd, options);
+
+        test_assert_failed(call, error, pattern);
+}
+
+/* An option that cannot be had of what is there is an error; one that is so already is none. */
+static void test_options_of_existing(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+
+        (void)userdata;
+        assert_answer(g, file, "{'volumes': <[uint32 1]>, 'name': <'mine'>}", "mine");
+        assert_answer(g, file, "{'volumes': <[uint32 1]>, 'name': <'mine'>}", "mine");
+        assert_refused(g, file, "{'volumes': <[uint32 1]>, 'name': <'other'>}", "AlreadyMounted",
+                       "*volume 1 is mounted at /run/media/ann/mine; unmount it*");
+        assert_refused(g, file, "{'volumes': <[uint32 1]>, 'mount-options': <'noatime'>}", "AlreadyMounted",
+                       "*volume 1 is mounted at /run/media/ann/mine; unmount it*");
+        assert_refused(g, file, "{'filesystem-type': <'ext4'>}", "AlreadyMounted", "*volume 1 is mounted*");
+        /* Nothing of a request that is refused is done. */
+        assert_refused(g, file, "{'volumes': <[uint32 2, 1]>, 'name': <'other'>}", "AlreadyMounted", "*volume 1*");
+        assert_refused(g, file, "{'auto-detach': <false>}", "AlreadyAttached", "*auto-detach*detach it*");
+        g_assert_cmpint(access("/run/media/ann/other", F_OK), <, 0);
+        assert_answer(g, file, "{'volumes': <[uint32 2]>, 'mount-options': <'noatime'>, 'name': <'second'>}", "second");
+        assert_answer(g, file, NULL, "mine second");
+        g_autoptr(TestCall) detach = test_simple_call(g->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(detach);
         unlink(file);
 }
 
@@ -428,6 +521,9 @@ int main(int argc, char **argv)
         TEST_ADD("/same-file/equal", NULL, test_equal);
         TEST_ADD("/same-file/other-path", NULL, test_other_path);
         TEST_ADD("/same-file/mount-later", NULL, test_equal_but_for_mounting);
+        TEST_ADD("/same-file/asked", NULL, test_asked);
+        TEST_ADD("/same-file/asked-for-more", NULL, test_asked_for_more);
+        TEST_ADD("/same-file/options", NULL, test_options_of_existing);
         TEST_ADD("/same-file/conflicts", NULL, test_conflicts);
         TEST_ADD("/same-file/secrets", NULL, test_conflict_tells_no_secrets);
         TEST_ADD("/same-file/two-readers", NULL, test_two_readers);

@@ -240,6 +240,66 @@ static void test_number_of_another(Fixture *f, gconstpointer userdata)
         try_number_of_another(f, true);
 }
 
+/* ---- A request that comes before the daemon has seen an unmount looks by itself. ---- */
+
+/* Attaches and mounts again, and checks that what is answered is so. */
+static void attach_after_unmount(Fixture *f, bool keep)
+{
+        const char *options = keep ? "{'auto-detach': <false>}" : NULL;
+        g_auto(GStrv) before = NULL, after = NULL;
+        g_autofree char *first = test_attach_path(f->ground.ann, f->file, options, &before);
+
+        unmount(before[0]);
+        g_autofree char *second = test_attach_path(f->ground.ann, f->file, options, &after);
+        test_assert_hello(TEST_ANN, after[0]);
+        g_assert_cmpint(streq(first, second), ==, keep);
+        test_detach(f->ground.ann, second);
+}
+
+static void test_attach_after_unmount(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        for (unsigned i = 0; i < 8; i++)
+                attach_after_unmount(f, i % 2);
+        g_assert_cmpuint(test_count_loops(), ==, 0);
+}
+
+/* A conflict with what is about to go by itself is none. */
+static void test_conflict_after_unmount(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("writable.img", "LABEL", TEST_ANN);
+
+        (void)userdata;
+        for (unsigned i = 0; i < 4; i++) {
+                g_auto(GStrv) before = NULL, after = NULL;
+                g_autofree char *writable = test_attach_path(f->ground.ann, file, "{'read-only': <false>}", &before);
+
+                unmount(before[0]);
+                g_autofree char *image = test_attach_path(f->ground.ann, file, NULL, &after);
+                test_assert_hello(TEST_ANN, after[0]);
+                test_detach(f->ground.ann, image);
+        }
+        unlink(file);
+}
+
+static void test_mount_after_unmount(Fixture *f, gconstpointer userdata)
+{
+        g_autofree char *image = test_attach_path(f->ground.ann, f->file, "{'mount': <false>}", NULL);
+        g_autofree char *volume = test_volume_path(image, 0);
+
+        (void)userdata;
+        for (unsigned i = 0; i < 8; i++) {
+                g_autoptr(TestCall) call = test_simple_call(f->ground.ann, volume, VOLUME, "Mount");
+                const char *mount_point;
+
+                test_assert_succeeded(call);
+                g_variant_get(call->reply, "(&s)", &mount_point);
+                test_assert_hello(TEST_ANN, mount_point);
+                unmount(mount_point);
+        }
+        test_detach(f->ground.ann, image);
+}
+
 #define ADD(path, function) g_test_add(path, Fixture, NULL, set_up, function, tear_down)
 
 int main(int argc, char **argv)
@@ -250,5 +310,8 @@ int main(int argc, char **argv)
         ADD("/watch/in-flood", test_in_flood);
         ADD("/watch/beside-story", test_beside_story);
         ADD("/watch/number-of-another", test_number_of_another);
+        ADD("/watch/then-attach", test_attach_after_unmount);
+        ADD("/watch/then-conflict", test_conflict_after_unmount);
+        ADD("/watch/then-mount", test_mount_after_unmount);
         return g_test_run();
 }
