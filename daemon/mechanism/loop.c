@@ -285,6 +285,9 @@ bool loop_is_gone(unsigned number, uint64_t diskseq)
                 return errno == ENOENT;
         snprintf(path, sizeof(path), "/sys/block/loop%u/diskseq", number);
         f = fopen(path, "re");
+        /* What cannot be parsed sets no errno. */
+        if (f)
+                errno = 0;
         if (!f || fscanf(f, "%" SCNu64, &current) != 1)
                 return errno == ENOENT || errno == ENODEV;
         return current != diskseq;
