@@ -6,6 +6,8 @@
  *   sequence number): the image is taken over; a mount is taken over if the mount
  *   id at its mount point is the recorded one;
  * - a trigger is taken over by its descriptor;
+ * - the record cannot be read, since it is from a later version or damaged, and its
+ *   device is still that attachment: both are left alone for a daemon that can read it;
  * - the device is not, or its attach was not finished, or there is neither a mount nor
  *   a descriptor that it lives by: the story of detaching unmounts what is there, and
  *   removes mount points, utab lines, marker and record;
@@ -116,7 +118,7 @@ static bool is_still_mounted(const Volume *volume)
 {
         char node[32];
 
-        image_node(volume->image, node);
+        volume_node(volume, node);
         return volume_is_mounted(volume) && may_be_looked_at(volume) &&
                mount_is_there(volume->mount_point, volume->mount_id, node);
 }
@@ -138,7 +140,7 @@ static bool is_kept(const Image *image)
         return false;
 }
 
-/* Mounts that are gone, and one that was under way: that may be there or not, and goes. */
+/* Takes away what belonged to mounts that are gone, and unmounts those that were not finished when the daemon died. */
 static void undo_lost_mounts(Service *service, const Image *image)
 {
         Volume *volume;
@@ -147,7 +149,6 @@ static void undo_lost_mounts(Service *service, const Image *image)
         IMAGE_FOREACH_VOLUME (volume, image) {
                 if (!volume->mount_point || is_waiting(volume) || is_still_mounted(volume))
                         continue;
-                volume->mount_id = 0;
                 (void)unmount_start(service, &own_caller, volume, on_cleaned_up, NULL, &story);
         }
 }
@@ -166,6 +167,23 @@ static void drop_copies(const Image *image)
         }
 }
 
+/* Without the record nobody would ever know whose the device is, and what is mounted where. */
+static void leave_unreadable(Service *service, uint64_t id)
+{
+        unsigned number;
+
+        if (record_read_device(id, &number) >= 0 && !loop_is_gone(number, id)) {
+                log_message(LOG_WARNING,
+                            "The record of image %llu cannot be read by this version; /dev/loop%u is left as it is",
+                            (unsigned long long)id, number);
+                service->leaves_some = true;
+                return;
+        }
+        log_message(LOG_WARNING, "The record of image %llu makes no sense, and its device is gone: it is removed",
+                    (unsigned long long)id);
+        record_remove(id);
+}
+
 static int adopt_image(Service *service, uint64_t id)
 {
         _cleanup_(image_freep) Image *image = NULL;
@@ -179,9 +197,7 @@ static int adopt_image(Service *service, uint64_t id)
         if (r < 0 && r != -EBADMSG)
                 return r;
         if (r < 0) {
-                log_message(LOG_WARNING, "The record of image %llu cannot be used: %s", (unsigned long long)id,
-                            strerror(-r));
-                record_remove(id);
+                leave_unreadable(service, id);
                 return 0;
         }
         adopt_triggers(service, image);

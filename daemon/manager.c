@@ -131,7 +131,9 @@ static int take_name(sd_bus *bus)
 
 static bool is_idle(const Manager *manager)
 {
-        return !manager->service.stories && registry_count(manager->service.registry) == 0;
+        const Service *service = &manager->service;
+
+        return !service->stories && registry_count(service->registry) == 0 && !service->leaves_some;
 }
 
 static int on_name_released(sd_bus_message *reply, void *userdata, sd_bus_error *error)

@@ -365,11 +365,28 @@ bool mount_is_listed(uint64_t id, const char *device)
         return !f || !feof(f);
 }
 
+/* Returns true if the file system that @path is in says that it is on @device. btrfs, and all without one, never do. */
+static bool is_on_device(const char *path, const char *device)
+{
+        char seen[PATH_MAX];
+        struct statx stx;
+        struct stat node;
+
+        if (snprintf(seen, sizeof(seen), "%s%s", outside ? "/proc/1/root" : "", path) >= (int)sizeof(seen))
+                return false;
+        return statx(AT_FDCWD, seen, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, &stx) >= 0 &&
+               stat(device, &node) >= 0 && S_ISBLK(node.st_mode) &&
+               makedev(stx.stx_dev_major, stx.stx_dev_minor) == node.st_rdev;
+}
+
 bool mount_is_there(const char *path, uint64_t id, const char *device)
 {
         uint64_t current;
 
-        return (mount_get_id(path, &current) >= 0 && current == id) || mount_is_listed(id, device);
+        /* The number alone does not tell: whoever mounts there next gets it again. */
+        if (mount_get_id(path, &current) >= 0 && current == id && (!device || is_on_device(path, device)))
+                return true;
+        return mount_is_listed(id, device);
 }
 
 int mount_attach(int mount_fd, int parent_fd, const char *name, uint64_t *ret_id)

@@ -108,10 +108,12 @@ bool mount_list_has_all(const MountList *list, const MountList *others);
 bool mount_is_anything_at(const char *path);
 
 /*
- * Whether mount @id of @device, or of a partition of it, is at @path, or covered
- * there by another one, or moved away. Reads the whole mount table only if it is not
- * on top. Does not block. @device: "/dev/loop3", or NULL for a trigger. The kernel
- * gives the id of a mount that is gone to the next one.
+ * Returns true if mount @id of @device, or of a partition of it, is at @path, or is
+ * covered there by another one, or was moved away. The kernel gives the id of a
+ * mount that is gone to the next one, so the device counts as well. Does not block.
+ * Reads the whole mount table if the mount is not on top, and if its file system does
+ * not say that it is on exactly @device.
+ * @device: "/dev/loop3" or "/dev/loop3p1", or NULL for a trigger.
  */
 bool mount_is_there(const char *path, uint64_t id, const char *device);
 

@@ -271,15 +271,30 @@ int record_parse(const char *text, size_t size, Image **ret)
         return 0;
 }
 
-int record_read(uint64_t id, Image **ret)
+int record_parse_device(const char *text, size_t size, unsigned *ret_number)
 {
-        _cleanup_(image_freep) Image *image = NULL;
+        _cleanup_free_ char *copy = strndup(text, size);
+        char *position = copy, *line;
+        uint64_t number;
+
+        if (!copy)
+                return -ENOMEM;
+        while ((line = strsep(&position, "\n")) && strncmp(line, "VOLUME=", strlen("VOLUME=")) != 0)
+                if (strncmp(line, "LOOP=", strlen("LOOP=")) == 0 &&
+                    text_parse_uint(line + strlen("LOOP="), UINT32_MAX, &number) >= 0) {
+                        *ret_number = (unsigned)number;
+                        return 0;
+                }
+        return -EBADMSG;
+}
+
+static int read_file(uint64_t id, char **ret_text, size_t *ret_size)
+{
         _cleanup_fclose_ FILE *f = NULL;
         _cleanup_free_ char *text = NULL;
         char path[96];
         size_t allocated = 0;
         ssize_t n;
-        int r;
 
         snprintf(path, sizeof(path), RUN_IMAGES_DIR "/%" PRIu64, id);
         f = fopen(path, "re");
@@ -288,7 +303,29 @@ int record_read(uint64_t id, Image **ret)
         n = getdelim(&text, &allocated, 0, f);
         if (n < 0)
                 return feof(f) ? -EBADMSG : -errno;
-        r = record_parse(text, (size_t)n, &image);
+        *ret_text = TAKE_PTR(text);
+        *ret_size = (size_t)n;
+        return 0;
+}
+
+int record_read_device(uint64_t id, unsigned *ret_number)
+{
+        _cleanup_free_ char *text = NULL;
+        size_t size = 0;
+        int r = read_file(id, &text, &size);
+
+        return r < 0 ? r : record_parse_device(text, size, ret_number);
+}
+
+int record_read(uint64_t id, Image **ret)
+{
+        _cleanup_(image_freep) Image *image = NULL;
+        _cleanup_free_ char *text = NULL;
+        size_t size = 0;
+        int r = read_file(id, &text, &size);
+
+        if (r >= 0)
+                r = record_parse(text, size, &image);
         if (r < 0)
                 return r;
         if (image->id != id)

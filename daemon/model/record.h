@@ -16,8 +16,15 @@ void record_remove(uint64_t id);
 /* -EBADMSG: the record makes no sense; -ENOENT. */
 int record_read(uint64_t id, Image **ret);
 
+/*
+ * Reads only which loop device the record is about, if the whole of it cannot be read: *ret_number is N of /dev/loopN,
+ * and its disk sequence number is @id. Keys and values of other versions do not matter. -EBADMSG; -ENOENT.
+ */
+int record_read_device(uint64_t id, unsigned *ret_number);
+
 /* The same from and to text, for tests. */
 int record_parse(const char *text, size_t size, Image **ret);
+int record_parse_device(const char *text, size_t size, unsigned *ret_number);
 int record_format(const Image *image, char **ret_text, size_t *ret_size);
 
 /* All ids that have a record. To be freed. */

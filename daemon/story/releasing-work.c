@@ -29,6 +29,7 @@
 #include "mechanism/holders.h"
 #include "mechanism/loop.h"
 #include "mechanism/mount.h"
+#include "mechanism/partition.h"
 #include "mechanism/trigger.h"
 #include "mechanism/utab.h"
 #include "story/releasing-work.h"
@@ -92,6 +93,18 @@ static bool needs_clone(const Release *release, const ReleaseItem *item)
         return release->order.n_items > 1 || !item->order.read_only || release->order.forced;
 }
 
+static bool is_there(const Release *release, const ReleaseItem *item)
+{
+        char node[32];
+
+        if (item->order.number > 0)
+                partition_node(release->order.loop_number, item->order.number, node);
+        else
+                snprintf(node, sizeof(node), "/dev/loop%u", release->order.loop_number);
+        return mount_is_there(item->path, item->order.mount_id, node);
+}
+
+/* -ENOENT: it is not there, and what is there is not ours, whatever its number. */
 static int find_mount(const Release *release, ReleaseItem *item)
 {
         int r = 0;
@@ -101,6 +114,8 @@ static int find_mount(const Release *release, ReleaseItem *item)
         /* It waits to be entered. */
         if (r >= 0 && item->order.mount_id == item->order.trigger_id)
                 return -ENOENT;
+        if (r >= 0 && !is_there(release, item))
+                return -ENOENT;
         if (r >= 0 && needs_clone(release, item) && item->clone < 0)
                 r = mount_clone(item->path, item->order.mount_id, &item->clone);
         return r;
@@ -109,10 +124,7 @@ static int find_mount(const Release *release, ReleaseItem *item)
 /* As good as done: somebody else has unmounted it. */
 static bool is_gone(const Release *release, const ReleaseItem *item, int error)
 {
-        char node[32];
-
-        snprintf(node, sizeof(node), "/dev/loop%u", release->order.loop_number);
-        return (error == -ESTALE && !mount_is_there(item->path, item->order.mount_id, node)) || error == -ENOENT;
+        return error == -ENOENT || (error == -ESTALE && !is_there(release, item));
 }
 
 static int put_back(ReleaseItem *item)

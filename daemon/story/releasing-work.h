@@ -22,7 +22,8 @@ typedef struct ReleaseOrder {
 } ReleaseOrder;
 
 typedef struct ReleaseOrderItem {
-        uint64_t mount_id; /* 0: whatever is there, of a mount that was not finished */
+        uint64_t mount_id; /* 0: of a mount that was not finished: what is on top there, if it is of this image */
+        unsigned number;   /* the volume's */
         bool read_only;
         bool armed; /* its trigger stays, unless the image goes */
         uint64_t trigger_id;

@@ -93,6 +93,7 @@ static int write_order(const Releasing *releasing, FlatWriter *writer)
         for (size_t i = 0; i < releasing->n_volumes; i++) {
                 const Volume *each = releasing->volumes[i];
                 ReleaseOrderItem item = { .mount_id = each->mount_id,
+                                          .number = each->number,
                                           .read_only = each->mounted_read_only,
                                           .armed = volume_is_armed(each),
                                           .trigger_id = each->trigger_id };

@@ -66,6 +66,7 @@ typedef struct Service {
         Story *stories;     /* all that are under way, the newest first */
         bool stopping;      /* no new ones begin */
         bool shutdown;      /* everything goes, whoever uses it */
+        bool leaves_some;   /* there are devices whose records cannot be read: the descriptor store may hold them */
         bool markers_stale; /* a bind has failed, and may have left the marker of its device */
         void (*on_story_ended)(void *userdata);
         void *userdata;

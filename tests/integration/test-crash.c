@@ -218,6 +218,28 @@ static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+typedef struct Unmounted {
+        GDBusConnection *bus;
+        const char *image;
+        unsigned volume;
+} Unmounted;
+
+static bool is_unmounted(gpointer userdata)
+{
+        const Unmounted *unmounted = userdata;
+        g_autofree char *mount_point = test_mount_point_of(unmounted->bus, unmounted->image, unmounted->volume);
+
+        return !mount_point;
+}
+
+/* It is looked at before anybody is told of it. */
+static void wait_unmounted(GDBusConnection *bus, const char *image, unsigned volume)
+{
+        Unmounted unmounted = { bus, image, volume };
+
+        test_wait_quiet(is_unmounted, &unmounted, "the volume to be unmounted");
+}
+
 static void test_half_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
 {
         static const char *const labels[] = { "FIRST", "SECOND", NULL };
@@ -229,9 +251,8 @@ static void test_half_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
         test_daemon_kill(g->daemon);
         g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
         test_ground_restart_daemon(g);
-        g_autofree char *first = test_mount_point_of(g->ann, image, 1);
+        wait_unmounted(g->ann, image, 1);
         g_autofree char *second = test_mount_point_of(g->ann, image, 2);
-        g_assert_null(first);
         g_assert_cmpstr(second, ==, mount_points[1]);
         test_wait_quiet(test_is_gone, mount_points[0], "the mount point to go");
         test_detach(g->ann, image);
@@ -266,7 +287,134 @@ static void test_device_reused_meanwhile(TestGround *g, gconstpointer userdata)
         unlink(other);
 }
 
+/* ---- another mount of root's is where ours was ---- */
+
+/* With a file, so that it cannot be taken for anything else. */
+static void mount_roots(const char *path)
+{
+        g_autofree char *file = g_build_filename(path, "roots", NULL);
+
+        test_run("mount", "-t", "tmpfs", "-o", "size=64k", "roots", path, NULL);
+        g_assert_true(g_file_set_contents(file, "", -1, NULL));
+}
+
+static void assert_roots_is_at(const char *path)
+{
+        g_autofree char *file = g_build_filename(path, "roots", NULL);
+
+        g_assert_true(g_file_test(file, G_FILE_TEST_EXISTS));
+}
+
+static void unmount_roots(const char *path)
+{
+        test_run("umount", path, NULL);
+        g_assert_cmpint(rmdir(path), ==, 0);
+}
+
+/* Of two volumes one was unmounted meanwhile. The next mount has its place, and its number. */
+static void test_other_mount(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "dos", labels, TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+
+        (void)userdata;
+        test_daemon_kill(g->daemon);
+        g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
+        mount_roots(mount_points[0]);
+        test_ground_restart_daemon(g);
+        wait_unmounted(g->ann, image, 1);
+        assert_roots_is_at(mount_points[0]);
+        test_detach(g->ann, image);
+        assert_roots_is_at(mount_points[0]);
+        unmount_roots(mount_points[0]);
+        rmdir("/run/media/ann");
+        unlink(file);
+}
+
+static char *record_of(const char *image)
+{
+        return g_build_filename(RECORDS, strrchr(image, '/') + 1, NULL);
+}
+
+/* Changes the first @from in a record, up to the end of its line. */
+static void change_record(const char *path, const char *from, const char *to)
+{
+        g_autofree char *text = NULL;
+
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        char *line = strstr(text, from);
+        g_assert_nonnull(line);
+        g_autofree char *rest = g_strdup(line + strcspn(line, "\n"));
+        *line = 0;
+        g_autofree char *changed = g_strconcat(text, to, rest, NULL);
+        g_assert_true(g_file_set_contents(path, changed, -1, NULL));
+}
+
+/* The daemon died while it was attaching: it does not know which mount it has made, but its device is known. */
+static void test_other_mount_while_attaching(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "dos", labels, TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        g_autofree char *record = record_of(image);
+
+        (void)userdata;
+        test_daemon_kill(g->daemon);
+        g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
+        mount_roots(mount_points[0]);
+        change_record(record, "STATE=", "STATE=attaching");
+        change_record(record, "MOUNT_ID=", "MOUNT_ID=0");
+        change_record(record, "MOUNT_ID=1", "MOUNT_ID=0");
+        test_ground_restart_daemon(g);
+        test_wait_quiet(no_images, g->ann, "the image to be gone");
+        assert_roots_is_at(mount_points[0]);
+        unmount_roots(mount_points[0]);
+        rmdir("/run/media/ann");
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+}
+
 /* ---- what the records say ---- */
+
+/* A later version has written it, and this one has come back. */
+static void test_record_of_later_version(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        g_autofree char *record = record_of(image);
+
+        (void)userdata;
+        test_daemon_kill(g->daemon);
+        change_record(record, "STATE=", "STATE=growing");
+        test_ground_restart_daemon(g);
+        g_assert_true(no_images(g->ann));
+        g_assert_true(g_file_test(record, G_FILE_TEST_EXISTS));
+        test_assert_hello(TEST_ANN, mount_points[0]);
+
+        /* The later version comes back, too. */
+        test_daemon_kill(g->daemon);
+        change_record(record, "STATE=", "STATE=attached");
+        test_ground_restart_daemon(g);
+        test_assert_hello(TEST_ANN, mount_points[0]);
+        test_detach(g->ann, image);
+
+        /* Nothing is left of it but the record. */
+        g_autofree char *again = test_attach_path(g->ann, file, NULL, NULL);
+        g_autofree char *stale = record_of(again);
+        test_daemon_kill(g->daemon);
+        test_run("umount", "/run/media/ann/LABEL", NULL);
+        test_wait_quiet(no_loops, NULL, "the kernel to have done with the device");
+        change_record(stale, "STATE=", "STATE=growing");
+        test_ground_restart_daemon(g);
+        g_assert_true(no_images(g->ann));
+        g_assert_false(g_file_test(stale, G_FILE_TEST_EXISTS));
+        test_run("rm", "-rf", "/run/media/ann", NULL);
+        unlink(file);
+}
 
 static void test_records_are_not_trusted(TestGround *g, gconstpointer userdata)
 {
@@ -406,6 +554,9 @@ int main(int argc, char **argv)
         TEST_ADD("/crash/meanwhile/unmounted", NULL, test_unmounted_meanwhile);
         TEST_ADD("/crash/meanwhile/half-unmounted", NULL, test_half_unmounted_meanwhile);
         TEST_ADD("/crash/meanwhile/device-reused", NULL, test_device_reused_meanwhile);
+        TEST_ADD("/crash/other-mount", NULL, test_other_mount);
+        TEST_ADD("/crash/other-mount/attaching", NULL, test_other_mount_while_attaching);
+        TEST_ADD("/crash/records/later", NULL, test_record_of_later_version);
         TEST_ADD("/crash/records", NULL, test_records_are_not_trusted);
         TEST_ADD("/crash/during/attach", NULL, test_during_attach);
         TEST_ADD("/crash/during/detach", NULL, test_during_detach);

@@ -364,6 +364,21 @@ static void test_damaged(void)
         }
 }
 
+/* What a later version may write, and what is left of it for this one: the device. */
+static void test_device(void)
+{
+        static const char later[] = "STATE=growing\nID=9\nLOOP=3\nDISKSEQ=9\nDEVNUM=1795\nOWNER={1000}\nVOLUME=1\n"
+                                    "LOOP=5\n";
+        static const char *const without[] = { "", "nonsense", "LOOP=", "LOOP=x\n", "LOOP=-1\n", "VOLUME=0\nLOOP=5\n" };
+        unsigned number = 0;
+
+        assert_refused(later);
+        g_assert_cmpint(record_parse_device(later, strlen(later), &number), ==, 0);
+        g_assert_cmpuint(number, ==, 3);
+        for (size_t i = 0; i < G_N_ELEMENTS(without); i++)
+                g_assert_cmpint(record_parse_device(without[i], strlen(without[i]), &number), ==, -EBADMSG);
+}
+
 int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
@@ -380,5 +395,6 @@ int main(int argc, char *argv[])
         g_test_add_func("/record/unknown-keys", test_unknown_keys);
         g_test_add_func("/record/truncated", test_truncated);
         g_test_add_func("/record/damaged", test_damaged);
+        g_test_add_func("/record/device", test_device);
         return g_test_run();
 }
