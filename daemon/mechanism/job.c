@@ -18,13 +18,13 @@
  * child that closes an inherited one may be stuck in that.
  */
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "base/closer.h"
+#include "base/fds.h"
 #include "mechanism/job.h"
 
 /* How long a child that is to be made in advance may wait for an order behind which it is made. */
@@ -348,32 +348,6 @@ static int on_exit_child(sd_event_source *source, const siginfo_t *info, void *u
 
 /* ---- In the child ---- */
 
-static int compare_fds(const void *a, const void *b)
-{
-        int x = *(const int *)a, y = *(const int *)b;
-
-        return (x > y) - (x < y);
-}
-
-static int close_all_but(const int *fds, size_t n_fds, int channel)
-{
-        int keep[JOB_FDS_MAX + 1];
-        unsigned next = 3;
-
-        if (n_fds > 0)
-                memcpy(keep, fds, n_fds * sizeof(int));
-        keep[n_fds] = channel;
-        qsort(keep, n_fds + 1, sizeof(int), compare_fds);
-        for (size_t i = 0; i <= n_fds; i++) {
-                if (keep[i] < (int)next)
-                        continue;
-                if (keep[i] > (int)next && close_range(next, (unsigned)keep[i] - 1, 0) < 0)
-                        return -errno;
-                next = (unsigned)keep[i] + 1;
-        }
-        return close_range(next, ~0U, 0) < 0 ? -errno : 0;
-}
-
 static int send_answer(int channel, int error, const void *data, size_t size, const int *fds, size_t n_fds)
 {
         struct iovec parts[] = { { &error, sizeof(error) }, { (void *)data, size } };
@@ -389,8 +363,12 @@ int job_answer(int channel, const void *data, size_t size, const int *fds, size_
 /* < 0: it failed, and has said so. */
 static int run_function(const JobSpec *spec, int channel)
 {
+        int keep[JOB_FDS_MAX + 1] = { channel };
         char go;
-        int r = close_all_but(spec->fds, spec->n_fds, channel);
+        int r;
+
+        memcpy(keep + 1, spec->fds, spec->n_fds * sizeof(int));
+        r = fds_close_all_but(STDERR_FILENO + 1, keep, spec->n_fds + 1);
 
         /* The parent watches before anything is done, and is the first to close what it gave: else its close would be
          * the last, and could block. */
@@ -421,7 +399,7 @@ static int work_once(const JobSpec *spec, int channel)
         if (r > 0)
                 return 0;
         /* What may block in this (a user's file) does so behind the answer. */
-        r = close_all_but(NULL, 0, channel);
+        r = fds_close_all_but(STDERR_FILENO + 1, &channel, 1);
         if (r < 0)
                 return r;
         (void)prctl(PR_SET_NAME, JOB_IDLE_NAME);
@@ -430,7 +408,7 @@ static int work_once(const JobSpec *spec, int channel)
 
 static int run_worker(const JobSpec *spec, int channel)
 {
-        int r = close_all_but(NULL, 0, channel);
+        int r = fds_close_all_but(STDERR_FILENO + 1, &channel, 1);
 
         if (r < 0) {
                 (void)send_answer(channel, r, NULL, 0, NULL, 0);

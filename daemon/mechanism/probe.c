@@ -10,6 +10,14 @@
  * The table of an image that is a file system as a whole is looked at only for
  * ISO 9660 and UDF: these are made hybrid on purpose. For all others it is what
  * a boot sector happens to look like.
+ *
+ * The same bytes have to give the same answer as a file, when they are attached,
+ * and as a loop device, when they are read again. libblkid makes a difference:
+ * it recognises a member of many kinds of RAID in a regular file and on a whole
+ * disk, and asks sysfs, which the sandbox hides, whether a block device is one.
+ * So it gets a regular file in both cases. It looks at what kind of file a
+ * descriptor is only in blkid_probe_set_device(): at that moment VIEW_FD is an
+ * empty file of the image's size, and it is the image whenever bytes are read.
  */
 #include <blkid/blkid.h>
 #include <fcntl.h>
@@ -25,8 +33,10 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "base/fds.h"
 #include "mechanism/probe.h"
 
+#define VIEW_FD STDIN_FILENO
 #define NOBODY 65534
 #define MEMORY_MAX (UINT64_C(512) << 20)
 #define CPU_SECONDS_MAX 20
@@ -65,6 +75,10 @@ static int add_rules(scmp_filter_ctx context)
                 r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
                                      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
                                      SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
+        /* Only the view may be exchanged: see new_probe(). */
+        if (r == 0)
+                r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(dup3), 1,
+                                     SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, VIEW_FD));
         /* libblkid from util-linux 2.39 on protects what it has read. */
         if (r == 0)
                 r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
@@ -136,7 +150,7 @@ static int limit_resources(void)
         if (r == 0)
                 r = limit(RLIMIT_NPROC, 0);
         if (r == 0)
-                r = limit(RLIMIT_NOFILE, 0); /* no new ones */
+                r = limit(RLIMIT_NOFILE, VIEW_FD + 1); /* no new ones */
         return r;
 }
 
@@ -156,11 +170,12 @@ static int become_nobody(void)
         return 0;
 }
 
-int probe_enter_sandbox(void)
+int probe_enter_sandbox(const int *fds, size_t n_fds)
 {
-        int r = 0;
+        /* Closing a user's file may block. */
+        int r = fds_close_all_but(0, fds, n_fds);
 
-        if (geteuid() == 0) {
+        if (r >= 0 && geteuid() == 0) {
                 r = leave_file_systems();
                 if (r >= 0)
                         r = become_nobody();
@@ -169,9 +184,6 @@ int probe_enter_sandbox(void)
                 r = limit_resources();
         if (r < 0)
                 return r;
-        /* The journal's, for one; all others a job's child has not. */
-        if (close_range(STDIN_FILENO, STDERR_FILENO, 0) < 0)
-                return -errno;
         /* Another user's process does not die with its parent any more, unless it asks for it again. */
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
             prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &sandbox_filter) < 0)
@@ -180,6 +192,12 @@ int probe_enter_sandbox(void)
 }
 
 /* ---- The file ---- */
+
+/* What is read: the image, which begins at @base in its file. */
+typedef struct Source {
+        int image_fd, stand_in_fd;
+        uint64_t base; /* bytes */
+} Source;
 
 static int file_size(int fd, const struct stat *st, uint64_t *ret)
 {
@@ -207,10 +225,23 @@ static int open_again(int fd)
         return copy < 0 ? -errno : copy;
 }
 
-/* Opens the file again, read-only, so that reading does not move the position that the caller's process shares with us.
- */
-static int open_file(const ProbeSpec *spec, ProbeSummary *ret, int *ret_fd)
+/* An empty file of @size bytes, for libblkid to look at; see the head of this file. */
+static int make_stand_in(uint64_t size)
 {
+        _cleanup_close_ int fd = memfd_create("stand-in", MFD_CLOEXEC);
+
+        if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+/*
+ * Opens the file again, read-only: so that reading does not move the position that the caller's process shares with
+ * us, and so that the sandbox has no descriptor that can be written to.
+ */
+static int open_image(const ProbeSpec *spec, ProbeSummary *ret, Source *ret_source)
+{
+        _cleanup_close_ int stand_in = -1;
         ProbeSummary summary = { 0 };
         struct stat st;
         uint64_t size;
@@ -233,11 +264,20 @@ static int open_file(const ProbeSpec *spec, ProbeSummary *ret, int *ret_fd)
                 summary.file_device = st.st_dev;
                 summary.file_inode = st.st_ino;
         }
+        stand_in = make_stand_in(spec->offset + summary.size);
+        if (stand_in < 0)
+                return stand_in;
         r = open_again(spec->fd);
         if (r < 0)
                 return r;
+        if (dup3(r, VIEW_FD, O_CLOEXEC) < 0) {
+                int error = -errno;
+
+                close(r);
+                return error;
+        }
         *ret = summary;
-        *ret_fd = r;
+        *ret_source = (Source){ .image_fd = r, .stand_in_fd = TAKE_FD(stand_in), .base = spec->offset };
         return 0;
 }
 
@@ -250,15 +290,20 @@ static void blkid_probep(blkid_probe *probe)
 }
 #define _cleanup_probe_ _cleanup_(blkid_probep)
 
-static int new_probe(int fd, uint64_t offset, uint64_t size, uint32_t sector_size, blkid_probe *ret)
+/* @offset in the image. */
+static int new_probe(const Source *source, uint64_t offset, uint64_t size, uint32_t sector_size, blkid_probe *ret)
 {
         _cleanup_probe_ blkid_probe probe = blkid_new_probe();
 
         if (!probe)
                 return -ENOMEM;
+        if (dup3(source->stand_in_fd, VIEW_FD, O_CLOEXEC) < 0)
+                return -errno;
         errno = 0;
-        if (blkid_probe_set_device(probe, fd, (blkid_loff_t)offset, (blkid_loff_t)size) != 0)
+        if (blkid_probe_set_device(probe, VIEW_FD, (blkid_loff_t)(source->base + offset), (blkid_loff_t)size) != 0)
                 return errno_or_else(EIO);
+        if (dup3(source->image_fd, VIEW_FD, O_CLOEXEC) < 0)
+                return -errno;
         if (blkid_probe_set_sectorsize(probe, sector_size) != 0)
                 return -EINVAL;
         *ret = TAKE_PTR(probe);
@@ -283,10 +328,10 @@ static void copy_value(blkid_probe probe, const char *name, char *buffer, size_t
 }
 
 /* Says what @volume holds, if it can be told. */
-static int read_superblock(int fd, uint64_t base, uint32_t sector_size, ProbeVolume *volume)
+static int read_superblock(const Source *source, uint32_t sector_size, ProbeVolume *volume)
 {
         _cleanup_probe_ blkid_probe probe = NULL;
-        int r = new_probe(fd, base + volume->offset, volume->size, sector_size, &probe);
+        int r = new_probe(source, volume->offset, volume->size, sector_size, &probe);
 
         if (r < 0)
                 return r;
@@ -348,13 +393,13 @@ static void read_partition(blkid_partition partition, ProbeVolume *ret)
         *ret = volume;
 }
 
-/* Lists the partitions behind what @volumes holds already. */
-static int read_table(int fd, uint64_t base, ProbeSummary *summary, ProbeVolume *volumes)
+/* Appends the partitions to @volumes. */
+static int read_table(const Source *source, ProbeSummary *summary, ProbeVolume *volumes)
 {
         _cleanup_probe_ blkid_probe probe = NULL;
         blkid_partlist list;
         blkid_parttable table;
-        int r = new_probe(fd, base, summary->size, summary->sector_size, &probe);
+        int r = new_probe(source, 0, summary->size, summary->sector_size, &probe);
 
         if (r < 0)
                 return r;
@@ -377,7 +422,7 @@ static int read_table(int fd, uint64_t base, ProbeSummary *summary, ProbeVolume 
 }
 
 /* A GPT says in which sector size it was written by where its header is. 0: there is none. */
-static int find_gpt_sector_size(int fd, uint64_t base, uint64_t size, uint32_t *ret)
+static int find_gpt_sector_size(const Source *source, uint64_t size, uint32_t *ret)
 {
         static const char magic[8] = { 'E', 'F', 'I', ' ', 'P', 'A', 'R', 'T' };
 
@@ -386,7 +431,7 @@ static int find_gpt_sector_size(int fd, uint64_t base, uint64_t size, uint32_t *
                 char header[sizeof(magic)];
 
                 if (size < sector_sizes[i] + sizeof(header) ||
-                    pread(fd, header, sizeof(header), (off_t)(base + sector_sizes[i])) != sizeof(header) ||
+                    pread(VIEW_FD, header, sizeof(header), (off_t)(source->base + sector_sizes[i])) != sizeof(header) ||
                     memcmp(header, magic, sizeof(magic)) != 0)
                         continue;
                 if (*ret)
@@ -402,15 +447,15 @@ static bool inside(const ProbeSummary *summary, const ProbeVolume *volume)
 }
 
 /* How many of the partitions, were the table written in sectors of @sector_size, would hold something. */
-static int count_recognised(int fd, uint64_t base, uint64_t size, uint32_t sector_size, ProbeVolume *scratch)
+static int count_recognised(const Source *source, uint64_t size, uint32_t sector_size, ProbeVolume *scratch)
 {
         ProbeSummary summary = { .size = size, .sector_size = sector_size };
-        int n = 0, r = read_table(fd, base, &summary, scratch);
+        int n = 0, r = read_table(source, &summary, scratch);
 
         for (uint32_t i = 0; r >= 0 && i < summary.n_volumes; i++) {
                 if (!inside(&summary, &scratch[i]))
                         return 0;
-                r = read_superblock(fd, base, sector_size, &scratch[i]);
+                r = read_superblock(source, sector_size, &scratch[i]);
                 n += r >= 0 && scratch[i].usage[0];
         }
         return r < 0 ? r : n;
@@ -421,16 +466,16 @@ static int count_recognised(int fd, uint64_t base, uint64_t size, uint32_t secto
  * eight times too low when it is read with 512: if nothing is found there, but
  * something is in the other reading, that is the right one.
  */
-static int find_sector_size(int fd, uint64_t base, uint64_t size, ProbeVolume *scratch, uint32_t *ret)
+static int find_sector_size(const Source *source, uint64_t size, ProbeVolume *scratch, uint32_t *ret)
 {
-        int r = find_gpt_sector_size(fd, base, size, ret);
+        int r = find_gpt_sector_size(source, size, ret);
 
         if (r < 0 || *ret)
                 return r;
         *ret = 512;
-        if (size % 4096 != 0 || count_recognised(fd, base, size, 512, scratch) != 0)
+        if (size % 4096 != 0 || count_recognised(source, size, 512, scratch) != 0)
                 return 0;
-        if (count_recognised(fd, base, size, 4096, scratch) > 0)
+        if (count_recognised(source, size, 4096, scratch) > 0)
                 *ret = 4096;
         return 0;
 }
@@ -448,26 +493,26 @@ static void put_first(const ProbeVolume *whole, ProbeSummary *summary, ProbeVolu
         volumes[0] = *whole;
 }
 
-static int read_image(const ProbeSpec *spec, int fd, ProbeSummary *summary, ProbeVolume *volumes)
+static int read_image(const ProbeSpec *spec, const Source *source, ProbeSummary *summary, ProbeVolume *volumes)
 {
         ProbeVolume whole = { .size = summary->size };
         int r;
 
-        r = read_superblock(fd, spec->offset, 512, &whole);
+        r = read_superblock(source, 512, &whole);
         if (r < 0)
                 return r;
         summary->sector_size = spec->sector_size ? spec->sector_size : 512;
         summary->n_volumes = 0;
         if (spec->partition_scan && may_be_hybrid(&whole)) {
                 if (!spec->sector_size)
-                        r = find_sector_size(fd, spec->offset, summary->size, volumes, &summary->sector_size);
+                        r = find_sector_size(source, summary->size, volumes, &summary->sector_size);
                 /* A hybrid ISO may well have tables for both; it is usable without either. */
                 if (r == -ENOTUNIQ && streq(whole.usage, "filesystem")) {
                         summary->sector_size = 512;
                         r = 0;
                 }
                 if (r >= 0)
-                        r = read_table(fd, spec->offset, summary, volumes);
+                        r = read_table(source, summary, volumes);
                 if (r < 0)
                         return r;
         }
@@ -477,29 +522,30 @@ static int read_image(const ProbeSpec *spec, int fd, ProbeSummary *summary, Prob
         for (uint32_t i = 0; i < summary->n_volumes; i++) {
                 if (volumes[i].number == 0 || !inside(summary, &volumes[i]))
                         continue;
-                r = read_superblock(fd, spec->offset, summary->sector_size, &volumes[i]);
+                r = read_superblock(source, summary->sector_size, &volumes[i]);
                 if (r < 0)
                         return r;
         }
         return 0;
 }
 
-int probe_run(const ProbeSpec *spec, void **ret_data, size_t *ret_size)
+int probe_run(const ProbeSpec *spec, int channel, void **ret_data, size_t *ret_size)
 {
         struct {
                 ProbeSummary summary;
                 ProbeVolume volumes[PROBE_VOLUMES_MAX];
         } *answer = calloc(1, sizeof(*answer));
-        int fd, r;
+        Source source = { 0 };
+        int r;
 
         /* Nothing is freed or closed here: the child ends. */
         if (!answer)
                 return -ENOMEM;
-        r = open_file(spec, &answer->summary, &fd);
+        r = open_image(spec, &answer->summary, &source);
         if (r >= 0)
-                r = probe_enter_sandbox();
+                r = probe_enter_sandbox((int[]){ VIEW_FD, source.image_fd, source.stand_in_fd, channel }, 4);
         if (r >= 0)
-                r = read_image(spec, fd, &answer->summary, answer->volumes);
+                r = read_image(spec, &source, &answer->summary, answer->volumes);
         if (r < 0)
                 return r;
         *ret_data = answer;

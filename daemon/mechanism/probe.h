@@ -51,21 +51,24 @@ int probe_prepare_sandbox(void);
 
 /*
  * In the child: looks at the file, shuts itself in and reads. Requires
- * probe_prepare_sandbox() in the parent. *ret_data, *ret_size: the answer for
- * probe_parse().
+ * probe_prepare_sandbox() in the parent. Of the child's descriptors only @channel,
+ * for the answer, stays open. Standard input becomes the image. *ret_data,
+ * *ret_size: the answer for probe_parse(). It depends on the bytes alone, but for
+ * the file's identity: the same for a file and for a block device.
  * -EACCES: the file is on a file system that root may not look into (FUSE
  * without allow_other); -EMEDIUMTYPE: no regular file; -ENODATA: empty, or the
  * part that was asked for is not in it; -ENOTUNIQ: partition tables for two
  * sector sizes; -EDQUOT: more than PROBE_VOLUMES_MAX volumes; else as read(2).
  */
-int probe_run(const ProbeSpec *spec, void **ret_data, size_t *ret_size);
+int probe_run(const ProbeSpec *spec, int channel, void **ret_data, size_t *ret_size);
 
 /*
  * A part of it: gives up everything that a reader of bytes does not need:
- * privileges, all file systems, standard input and output, further files, memory
- * and time without end, and all system calls but a few. There is no way back.
+ * privileges, all file systems, all descriptors but @fds (at most FDS_KEEP_MAX), further
+ * files, memory and time without end, and all system calls but a few. There is no
+ * way back. May block for as long as it takes to close the descriptors.
  */
-int probe_enter_sandbox(void);
+int probe_enter_sandbox(const int *fds, size_t n_fds);
 
 /*
  * Takes a child's answer apart, believing nothing: -EBADMSG if it cannot be true.

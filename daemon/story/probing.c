@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The child has the file's descriptor and the channel for its answer, and nothing
- * else; it reads one image, and ends. The one for the next is made in advance (see
+ * The child has a read-only descriptor of the file and the channel for its answer,
+ * and nothing else; it reads one image, and ends. The one for the next is made in advance (see
  * job.c), so that nobody waits for that.
  */
 #include "story/probing.h"
@@ -24,7 +24,7 @@ static int run_probe(int channel, const JobOrder *order)
         if (spec.regular_only)
                 r = parcel_unwrap(spec.fd, &spec.fd);
         if (r >= 0)
-                r = probe_run(&spec, &data, &size);
+                r = probe_run(&spec, channel, &data, &size);
         if (r >= 0)
                 r = job_answer(channel, data, size, NULL, 0);
         return r < 0 ? r : WORKER_IS_SPENT;

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * probe-cases CASES IMAGES WORK: has the probe read each case, in a child in its
- * sandbox as in the daemon, and makes an image of what it answers, as the daemon
- * does. Meant to be built with sanitizers. Prints TAP.
+ * probe-cases CASES IMAGES WORK: has the probe read each sample and each case, in
+ * a child in its sandbox as in the daemon, and makes an image of what it answers,
+ * as the daemon does. Then it has a loop device read that is bound to the same
+ * file: the answers have to be the same in each field. Meant to be built with
+ * sanitizers; for root, in the namespaces of ../harness. Prints TAP.
  */
+
+#include <dirent.h>
 #include <err.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,6 +18,7 @@
 #include "base/text.h"
 #include "cases.h"
 #include "mechanism/job.h"
+#include "mechanism/loop.h"
 #include "mechanism/probe.h"
 #include "story/volumes.h"
 
@@ -22,20 +27,19 @@
 #define ANSWER_MAX ((size_t)192 * 1024)
 
 static struct {
-        unsigned cases, recognised, with_table, errors, broken;
+        unsigned cases, devices, recognised, with_table, errors, broken;
         double longest;
         char slowest[64];
 } count;
 
-_Noreturn static void run_child(int fd, int channel)
+_Noreturn static void run_child(const ProbeSpec *spec, int channel)
 {
-        ProbeSpec spec = { .fd = fd, .partition_scan = true, .regular_only = true };
         void *data;
         size_t size;
         int r;
 
         (void)alarm(SECONDS_MAX);
-        r = probe_run(&spec, &data, &size);
+        r = probe_run(spec, channel, &data, &size);
         if (r >= 0)
                 r = job_answer(channel, data, size, NULL, 0);
         else
@@ -44,7 +48,7 @@ _Noreturn static void run_child(int fd, int channel)
 }
 
 /* The answer begins with an int that job_answer() puts there. */
-static ssize_t probe(int fd, char *answer, int *ret_status)
+static ssize_t probe(const ProbeSpec *spec, char *answer, int *ret_status)
 {
         int channel[2];
         ssize_t n;
@@ -56,7 +60,7 @@ static ssize_t probe(int fd, char *answer, int *ret_status)
         if (pid < 0)
                 err(2, "fork");
         if (pid == 0)
-                run_child(fd, channel[1]);
+                run_child(spec, channel[1]);
         (void)close(channel[1]);
         n = recv(channel[0], answer, ANSWER_MAX, 0);
         (void)close(channel[0]);
@@ -102,6 +106,38 @@ static const char *judge(const char *answer, size_t size)
         return NULL;
 }
 
+/* Binds a loop device to @path as the daemon does, reads it, and compares. NULL: the answers are the same. */
+static const char *compare_with_device(const char *path, const char *answer, ssize_t n)
+{
+        static char of_device[ANSWER_MAX];
+        LoopSpec loop = { .file_fd = open(path, O_RDONLY | O_CLOEXEC), .read_only = true, .partition_scan = true };
+        ProbeSpec spec = { .partition_scan = true };
+        ProbeSummary summary, other;
+        LoopDevice device;
+        int status;
+        ssize_t m;
+
+        memcpy(&summary, answer, sizeof(summary));
+        loop.sector_size = spec.sector_size = summary.sector_size;
+        /* It is too small for its sectors, which is an error of the step after the probe. */
+        if (summary.size < summary.sector_size)
+                return NULL;
+        if (loop.file_fd < 0 || loop_bind(&loop, &device, &spec.fd) < 0)
+                return "no loop device can be bound to it";
+        close(loop.file_fd);
+        m = probe(&spec, of_device, &status);
+        if (loop_release(spec.fd, device.number, device.diskseq, SECONDS_MAX * USEC_PER_SEC) < 0)
+                return "its loop device does not go";
+        loop_forget(device.number);
+        count.devices++;
+        memcpy(&other, of_device + sizeof(int), sizeof(other));
+        other.file_device = summary.file_device;
+        other.file_inode = summary.file_inode;
+        memcpy(of_device + sizeof(int), &other, sizeof(other));
+        return m == n && memcmp(of_device + sizeof(int), answer, (size_t)n) == 0 ? NULL
+                                                                                 : "its device gives another answer";
+}
+
 static double now(void)
 {
         struct timespec ts;
@@ -110,13 +146,14 @@ static double now(void)
         return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static void try_case(const Case *item, int fd)
+static void try_case(const char *name, const char *what, int fd, const char *path)
 {
         static char answer[ANSWER_MAX];
+        const ProbeSpec spec = { .fd = fd, .partition_scan = true, .regular_only = true };
         double begin = now(), took;
         const char *complaint = NULL;
         int status;
-        ssize_t n = probe(fd, answer, &status);
+        ssize_t n = probe(&spec, answer, &status);
 
         took = now() - begin;
         if (WIFSIGNALED(status))
@@ -125,15 +162,39 @@ static void try_case(const Case *item, int fd)
                 complaint = "it ended without an answer";
         else
                 complaint = judge(answer + sizeof(int), (size_t)n);
+        if (!complaint && n >= (ssize_t)sizeof(ProbeSummary))
+                complaint = compare_with_device(path, answer + sizeof(int), n);
         if (complaint) {
                 count.broken++;
-                printf("# %s (%s): %s\n", item->name, item->what, complaint);
+                printf("# %s (%s): %s\n", name, what, complaint);
         }
         if (took > count.longest) {
                 count.longest = took;
-                snprintf(count.slowest, sizeof(count.slowest), "%s", item->name);
+                snprintf(count.slowest, sizeof(count.slowest), "%s", name);
         }
         count.cases++;
+}
+
+static void try_samples(const char *images)
+{
+        DIR *dir = opendir(images);
+
+        if (!dir)
+                err(2, "%s", images);
+        for (const struct dirent *entry; (entry = readdir(dir));) {
+                char path[512];
+                int fd;
+
+                snprintf(path, sizeof(path), "%s/%s", images, entry->d_name);
+                if (entry->d_name[0] == '.' || strcmp(entry->d_name, "manifest.tsv") == 0)
+                        continue;
+                fd = open(path, O_RDONLY | O_CLOEXEC);
+                if (fd < 0)
+                        err(2, "%s", path);
+                try_case(entry->d_name, "a sample", fd, path);
+                close(fd);
+        }
+        closedir(dir);
 }
 
 static void try_all(const char *cases, const char *images, const char *work)
@@ -153,7 +214,7 @@ static void try_all(const char *cases, const char *images, const char *work)
                 if (!copies[i].image[0])
                         copy_make(&copies[i], images, item.image, path);
                 copy_apply(&copies[i], &item);
-                try_case(&item, copies[i].fd);
+                try_case(item.name, item.what, copies[i].fd, copies[i].path);
                 if (!copy_restore(&copies[i], &item)) {
                         copy_remove(&copies[i]);
                         copy_make(&copies[i], images, item.image, path);
@@ -173,10 +234,12 @@ int main(int argc, char **argv)
                 errx(2, "usage: probe-cases CASES IMAGES WORK");
         if (probe_prepare_sandbox() < 0)
                 errx(2, "no sandbox");
+        try_samples(argv[2]);
         try_all(argv[1], argv[2], argv[3]);
-        printf("%sok - the probe reads all of them\n", count.broken > 0 || count.cases == 0 ? "not " : "");
-        printf("#   %u cases in %.0f s; the longest %.2f s (%s)\n", count.cases, now() - begin, count.longest,
-               count.slowest);
+        printf("%sok - the probe reads all of them, as files and as devices\n",
+               count.broken > 0 || count.cases == 0 ? "not " : "");
+        printf("#   %u cases in %.0f s, %u of them as devices, too; the longest %.2f s (%s)\n", count.cases,
+               now() - begin, count.devices, count.longest, count.slowest);
         printf("#   %u with a partition table, %u volumes recognised, %u errors\n", count.with_table, count.recognised,
                count.errors);
         return count.broken > 0 || count.cases == 0;

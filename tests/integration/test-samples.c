@@ -163,6 +163,34 @@ static bool is_ambiguous(const char *image)
         return streq(image, "gpt-two-sectors.img");
 }
 
+/* All that is told of the image and its volumes, as text. */
+static char *describe(GDBusConnection *bus)
+{
+        g_autoptr(GVariant) objects = test_call_ok(bus, ROOT_PATH, DBUS_OBJECT_MANAGER, "GetManagedObjects", NULL);
+
+        return g_variant_print(objects, false);
+}
+
+/* The device is read in place of the file: the same bytes, the same answer. */
+static void check_rescan(GDBusConnection *bus, const char *image)
+{
+        g_autofree char *before = describe(bus);
+        g_autoptr(TestCall) rescan = test_simple_call(bus, image, IMAGE, "Rescan");
+
+        test_assert_succeeded(rescan);
+        g_autofree char *after = describe(bus);
+        g_assert_cmpstr(after, ==, before);
+}
+
+/* Mounting one half of a mirror, perhaps writable, would damage the mirror. */
+static void check_unmountable(GDBusConnection *bus, const char *image)
+{
+        g_autofree char *volume = test_volume_path(image, 0);
+        g_autoptr(TestCall) call = test_simple_call(bus, volume, VOLUME, "Mount");
+
+        test_assert_failed(call, "UnsupportedFilesystem", "*");
+}
+
 static void check_published(TestGround *g, Row **rows, guint n_rows)
 {
         _cleanup_close_ int fd = open_sample(rows[0]->image);
@@ -190,6 +218,9 @@ static void check_published(TestGround *g, Row **rows, guint n_rows)
         g_auto(GStrv) volumes = test_objects(g->ann, VOLUME);
         /* An image in which nothing was recognised is one volume of nothing. */
         g_assert_cmpuint(g_strv_length(volumes), ==, n_volumes == 0 && !*rows[0]->table ? 1 : n_volumes);
+        check_rescan(g->ann, image);
+        if (streq(rows[0]->usage, "raid"))
+                check_unmountable(g->ann, image);
         test_detach(g->ann, image);
         test_snapshot_assert(g->before, 0);
 }

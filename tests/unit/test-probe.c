@@ -217,7 +217,7 @@ _Noreturn static void run_child(const ProbeSpec *spec, int channel)
 {
         void *data = NULL;
         size_t size = 0;
-        int r = probe_run(spec, &data, &size);
+        int r = probe_run(spec, channel, &data, &size);
 
         if (!send_bytes(channel, &r, sizeof(r)) || (r >= 0 && !send_bytes(channel, data, size)))
                 _exit(1);
@@ -1019,7 +1019,7 @@ _Noreturn static void run_deeds(bool sandboxed, int channel)
         idle_file = open("/dev/null", O_WRONLY | O_CLOEXEC);
         idle_image = disk_new(MIB);
         victim_fd = (int)syscall(SYS_pidfd_open, victim, 0);
-        if (sandboxed && probe_enter_sandbox() < 0)
+        if (sandboxed && probe_enter_sandbox((int[]){ idle_socket, idle_file, idle_image, victim_fd, channel }, 5) < 0)
                 _exit(2);
         for (size_t i = 0; i < ELEMENTSOF(deeds); i++) {
                 errno = 0;
@@ -1092,7 +1092,7 @@ static pid_t start_sandboxed(int *ret_stop)
                 close(stop[1]);
                 if (geteuid() == 0 && setgroups(1, &(gid_t){ 4 }) < 0)
                         _exit(1);
-                if (probe_enter_sandbox() < 0 || !send_bytes(ready[1], "", 1))
+                if (probe_enter_sandbox((int[]){ ready[1], stop[0] }, 2) < 0 || !send_bytes(ready[1], "", 1))
                         _exit(1);
                 _exit(read(stop[0], &byte, 1) == 0 ? 0 : 1);
         }
@@ -1143,7 +1143,7 @@ static void test_sandbox_state(void)
         assert_line(limits, "^Max file size +0 +0 ");
         assert_line(limits, "^Max core file size +0 +0 ");
         assert_line(limits, "^Max processes +0 +0 ");
-        assert_line(limits, "^Max open files +0 +0 ");
+        assert_line(limits, "^Max open files +1 +1 ");
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
         assert_line(limits, "^Max address space +536870912 +536870912 ");
 #endif
@@ -1199,7 +1199,7 @@ static void test_sandbox_every_call(void)
         pid = fork();
         g_assert_cmpint(pid, >=, 0);
         if (pid == 0) {
-                if (probe_enter_sandbox() < 0)
+                if (probe_enter_sandbox(&channel[1], 1) < 0)
                         _exit(2);
                 while (number < CALLS_MAX &&
                        (is_needed(number) || (syscall(number, -1, -1, -1, -1, -1, -1) < 0 && errno == EPERM)))
@@ -1225,14 +1225,15 @@ typedef struct Belongings {
         bool told;
 } Belongings;
 
-/* As a job's child, like the real one. What can be told of a descriptor is open. */
+/* As a job's child, like the real one: what it has when it has read. What can be told of a descriptor is open. */
 static int list_belongings(int channel, const void *parameters)
 {
         Belongings *belongings = calloc(1, sizeof(*belongings));
         struct stat st;
-        int r = probe_enter_sandbox();
+        void *data;
+        size_t size;
+        int r = probe_run(parameters, channel, &data, &size);
 
-        (void)parameters;
         if (r < 0 || !belongings)
                 return -EIO;
         for (int fd = 0; fd < FDS_MAX; fd++)
@@ -1249,11 +1250,22 @@ static void on_belongings(int error, JobAnswer *answer, void *userdata)
         memcpy(userdata, answer->data, sizeof(Belongings));
 }
 
+/* The image twice, the empty file that stands in for it; neither the caller's descriptor nor anything that came with
+ * it. */
 static void test_sandbox_belongings(void)
 {
         Belongings belongings = { 0 };
-        JobSpec spec = { .name = "test", .function = list_belongings, .n_fds = 1, .timeout_usec = 60 * USEC_PER_SEC };
+        ProbeSpec probe_spec = { .fd = disk_new(MIB) };
+        JobSpec spec = {
+                .name = "test",
+                .function = list_belongings,
+                .parameters = &probe_spec,
+                .fds = { probe_spec.fd, disk_new(MIB) },
+                .n_fds = 2,
+                .timeout_usec = 60 * USEC_PER_SEC,
+        };
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        unsigned n_open = 0;
         sigset_t child;
         Job *job;
 
@@ -1261,7 +1273,6 @@ static void test_sandbox_belongings(void)
         sigaddset(&child, SIGCHLD);
         g_assert_cmpint(sigprocmask(SIG_BLOCK, &child, NULL), ==, 0);
         g_assert_cmpint(sd_event_new(&event), >=, 0);
-        spec.fds[0] = disk_new(MIB);
         g_assert_cmpint(job_start(event, &spec, on_belongings, &belongings, &job), ==, 0);
         while (!belongings.told)
                 g_assert_cmpint(sd_event_run(event, UINT64_MAX), >=, 0);
@@ -1269,9 +1280,13 @@ static void test_sandbox_belongings(void)
         while (sd_event_run(event, 500 * USEC_PER_MSEC) > 0)
                 ;
         for (int fd = 0; fd < FDS_MAX; fd++)
-                g_assert_true(belongings.open[fd] == (fd == spec.fds[0]));
+                n_open += belongings.open[fd];
+        g_assert_cmpuint(n_open, ==, 3);
+        g_assert_false(belongings.open[spec.fds[0]]);
+        g_assert_false(belongings.open[spec.fds[1]]);
         g_assert_true(!belongings.sees_root || geteuid() != 0);
         close(spec.fds[0]);
+        close(spec.fds[1]);
         g_assert_cmpint(sigprocmask(SIG_UNBLOCK, &child, NULL), ==, 0);
 }
 
@@ -1284,7 +1299,7 @@ static void test_sandbox_x32(void)
 
         g_assert_cmpint(pid, >=, 0);
         if (pid == 0) {
-                if (probe_enter_sandbox() < 0)
+                if (probe_enter_sandbox(NULL, 0) < 0)
                         _exit(2);
                 _exit(syscall(0x40000000 | SYS_getpid) > 0 ? 3 : 0);
         }
@@ -1299,7 +1314,7 @@ static void test_sandbox_foreign_abi(void)
 
         g_assert_cmpint(pid, >=, 0);
         if (pid == 0) {
-                if (probe_enter_sandbox() < 0)
+                if (probe_enter_sandbox(NULL, 0) < 0)
                         _exit(2);
                 /* getpid() of the 32-bit ABI; 20 is writev() here */
                 long r;
