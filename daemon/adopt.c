@@ -14,8 +14,6 @@
  * - a loop device that was bound, but not recorded yet, had only the dead
  *   daemon's child to hold it: the kernel has cleared it, and its marker is swept.
  */
-#include <dirent.h>
-
 #include "adopt.h"
 #include "base/log.h"
 #include "base/paths.h"
@@ -202,6 +200,7 @@ static int adopt_image(Service *service, uint64_t id)
         }
         adopt_triggers(service, image);
         drop_copies(image);
+        loop_adopt_marker(image->loop_number, image->diskseq);
         alive = is_alive(image) && image->state == IMAGE_ATTACHED && is_kept(image);
         r = registry_add(service->registry, image);
         if (r < 0)
@@ -231,26 +230,4 @@ int adopt_images(Service *service)
                 log_message(LOG_INFO, "Taking over %zu attached images", registry_count(service->registry));
         fdstore_close_rest();
         return 0;
-}
-
-static void closedirp(DIR **directory)
-{
-        if (*directory)
-                closedir(*directory);
-}
-
-int adopt_sweep_markers(const Service *service)
-{
-        _cleanup_(closedirp) DIR *directory = opendir(RUN_DEVICES_DIR);
-        struct dirent *entry;
-        uint64_t number;
-
-        if (!directory)
-                return -errno;
-        for (errno = 0; (entry = readdir(directory)); errno = 0)
-                if (strncmp(entry->d_name, "loop", 4) == 0 &&
-                    text_parse_uint(entry->d_name + 4, UINT32_MAX, &number) >= 0 &&
-                    !registry_find_by_loop(service->registry, (unsigned)number))
-                        loop_forget((unsigned)number);
-        return -errno;
 }

@@ -10,6 +10,3 @@
  * called before the daemon takes its name on the bus. Does not block.
  */
 int adopt_images(Service *service);
-
-/* Removes the markers of loop devices that no image uses. To be called while no story binds one. < 0: not all. */
-int adopt_sweep_markers(const Service *service);

@@ -26,6 +26,7 @@
 #include "bus/objects.h"
 #include "manager.h"
 #include "mechanism/fdstore.h"
+#include "mechanism/loop.h"
 #include "mechanism/probe.h"
 #include "sessions.h"
 #include "story/detach.h"
@@ -168,18 +169,11 @@ static void arm_idle_timer(Manager *manager)
         (void)sd_event_source_set_enabled(manager->on_idle_time, SD_EVENT_ONESHOT);
 }
 
-/*
- * Those of devices that no image uses. A child that is not dead yet may still be
- * binding one; and what is bound is in no registry before its story is over.
- */
+/* Each is judged by itself: one that is still in use (a child is binding a device) does not keep the others. */
 static void sweep_markers(Service *service)
 {
-        if (!service->markers_stale || job_n_stuck_all() > 0)
-                return;
-        for (const Story *story = service->stories; story; story = story->next)
-                if (story->step->stage >= STAGE_BIND)
-                        return;
-        service->markers_stale = adopt_sweep_markers(service) < 0;
+        if (service->markers_stale)
+                service->markers_stale = loop_sweep_markers() != (int)registry_count(service->registry);
 }
 
 static void on_child_reaped(void *userdata)

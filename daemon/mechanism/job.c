@@ -78,15 +78,6 @@ unsigned job_n_stuck(uid_t uid)
         return n;
 }
 
-unsigned job_n_stuck_all(void)
-{
-        unsigned n = 0;
-
-        for (const Job *job = killed; job; job = job->next)
-                n++;
-        return n;
-}
-
 static void forget(Job **list, Job *job)
 {
         for (Job **link = list; *link; link = &(*link)->next)

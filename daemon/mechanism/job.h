@@ -89,10 +89,8 @@ DEFINE_CLEANUP(Job *, job_cancel)
 /* In the child: sends the answer. -errno as sendmsg(2). */
 int job_answer(int channel, const void *data, size_t size, const int *fds, size_t n_fds);
 
-/* How many children of jobs for @uid, or for anybody, were killed but are not dead yet: they are stuck in the kernel.
- */
+/* How many children of jobs for @uid were killed but are not dead yet: they are stuck in the kernel. */
 unsigned job_n_stuck(uid_t uid);
-unsigned job_n_stuck_all(void);
 
 /* @reaped is called each time when such a child is gone at last, behind its job's callback. */
 void job_set_reaped_handler(void (*reaped)(void *userdata), void *userdata);

@@ -9,15 +9,20 @@
  *   the device is cleared.
  * - AUTOCLEAR goes with it: a device that nobody has open or mounted is gone,
  *   whatever becomes of the daemon.
- * - The marker in RUN_DEVICES_DIR is made, exclusively, before the kernel is
- *   asked: the udev rules find it when the device's first event comes, and it
- *   keeps two of our own children from trying the same device. It is not
- *   LOOP_CTL_GET_FREE's choice that counts, but whether LOOP_CONFIGURE succeeds:
- *   losing a race to another program is EBUSY, and the next device is tried.
+ * - A child claims a device before it asks the kernel to bind it: it makes
+ *   RUN_DEVICES_DIR/loopN and holds a lock on it. The udev rules find the claim when
+ *   the device's first event comes, and two of our children do not try the same
+ *   device. A claim that nobody has locked is left from a child that died: the next
+ *   child takes it over. It is not LOOP_CTL_GET_FREE's choice that counts, but
+ *   whether LOOP_CONFIGURE succeeds: losing a race to another program is EBUSY, and
+ *   the next device is tried.
+ * - When the device is bound, the claim is renamed to loopN-DISKSEQ: the marker of
+ *   this attachment. If it is left behind, it says nothing about the next tenant.
  * - A device that was bound by somebody else is never cleared.
  * - Direct I/O is what the file's file system is asked about before the kernel is: a file that it takes for direct may
  * go by the page cache all the same.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
@@ -25,6 +30,7 @@
 #include <linux/major.h>
 #include <linux/netlink.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -48,9 +54,15 @@ static int get_diskseq(int fd, uint64_t *ret)
         return ioctl(fd, BLKGETDISKSEQ, ret) < 0 ? -errno : 0;
 }
 
-static void marker_path(unsigned number, char path[static 64])
+/* Before the device is bound, and after it. */
+static void claim_path(unsigned number, char path[static 64])
 {
         snprintf(path, 64, RUN_DEVICES_DIR "/loop%u", number);
+}
+
+static void marker_path(unsigned number, uint64_t diskseq, char path[static 64])
+{
+        snprintf(path, 64, RUN_DEVICES_DIR "/loop%u-%" PRIu64, number, diskseq);
 }
 
 static void device_path(unsigned number, char path[static 32])
@@ -58,42 +70,125 @@ static void device_path(unsigned number, char path[static 32])
         snprintf(path, 32, "/dev/loop%u", number);
 }
 
-void loop_forget(unsigned number)
+/* ---- Markers ---- */
+
+/*
+ * Opens the claim on /dev/loopN and locks it. The lock ends with the process that holds it, however that ends: a
+ * claim without a lock is nobody's.
+ * -EEXIST: another child of ours is binding that device.
+ */
+static int lock_claim(unsigned number, int flags, int *ret_fd)
 {
         char path[64];
+        _cleanup_close_ int fd = -1;
+        struct stat mine, now;
 
-        marker_path(number, path);
-        (void)TRY_TWICE(unlink(path));
-}
-
-/* -EEXIST: another of our children is at it, or has it. */
-static int claim(unsigned number)
-{
-        char path[64];
-        int fd;
-
-        marker_path(number, path);
-        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        claim_path(number, path);
+        fd = open(path, O_RDWR | flags | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0)
                 return -errno;
-        close(fd);
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return errno == EWOULDBLOCK ? -EEXIST : -errno;
+        /* Its last owner has removed or renamed it after we opened it. */
+        if (fstat(fd, &mine) < 0 || stat(path, &now) < 0 || mine.st_ino != now.st_ino)
+                return -EEXIST;
+        *ret_fd = TAKE_FD(fd);
         return 0;
 }
 
+static void drop_claim(unsigned number, int claim)
+{
+        char path[64];
+
+        claim_path(number, path);
+        (void)TRY_TWICE(unlink(path));
+        safe_close(claim);
+}
+
+/* From now on the marker is for this attachment only. */
+static int mark(unsigned number, uint64_t diskseq)
+{
+        char from[64], to[64];
+
+        claim_path(number, from);
+        marker_path(number, diskseq, to);
+        return TRY_TWICE(rename(from, to)) < 0 ? -errno : 0;
+}
+
+void loop_forget(unsigned number, uint64_t diskseq)
+{
+        char path[64];
+
+        marker_path(number, diskseq, path);
+        (void)TRY_TWICE(unlink(path));
+}
+
+void loop_adopt_marker(unsigned number, uint64_t diskseq)
+{
+        int claim;
+
+        if (lock_claim(number, 0, &claim) < 0)
+                return;
+        (void)mark(number, diskseq);
+        safe_close(claim);
+}
+
+/* True: there is no reason any more for this marker to be kept. */
+static bool sweep_marker(const char *name)
+{
+        unsigned number;
+        uint64_t diskseq;
+        int claim, r;
+
+        r = sscanf(name, "loop%u-%" SCNu64, &number, &diskseq);
+        if (r == 2) {
+                if (!loop_is_gone(number, diskseq))
+                        return false;
+                loop_forget(number, diskseq);
+        } else if (r == 1) {
+                r = lock_claim(number, 0, &claim);
+                if (r < 0)
+                        return r == -ENOENT;
+                drop_claim(number, claim);
+        }
+        return true;
+}
+
+static void closedirp(DIR **directory)
+{
+        if (*directory)
+                closedir(*directory);
+}
+
+int loop_sweep_markers(void)
+{
+        _cleanup_(closedirp) DIR *directory = opendir(RUN_DEVICES_DIR);
+        struct dirent *entry;
+        int n_kept = 0;
+
+        if (!directory)
+                return -errno;
+        for (errno = 0; (entry = readdir(directory)); errno = 0)
+                n_kept += !sweep_marker(entry->d_name);
+        return errno != 0 ? -errno : n_kept;
+}
+
+/* ---- Binding ---- */
+
 /* A device number that is free and that we now have the claim on. */
-static int choose(int control, unsigned *ret)
+static int choose(int control, unsigned *ret, int *ret_claim)
 {
         int number = ioctl(control, LOOP_CTL_GET_FREE), r;
 
         if (number < 0)
                 return -errno;
-        r = claim((unsigned)number);
+        r = lock_claim((unsigned)number, O_CREAT, ret_claim);
         if (r == -EEXIST) {
                 /* The kernel names that one until its LOOP_CONFIGURE is over, which may take seconds. */
                 number = ioctl(control, LOOP_CTL_ADD, -1);
                 if (number < 0)
                         return -errno;
-                r = claim((unsigned)number);
+                r = lock_claim((unsigned)number, O_CREAT, ret_claim);
         }
         if (r < 0)
                 return r;
@@ -192,32 +287,41 @@ static int check_device(const LoopSpec *spec, const LoopDevice *device)
         return device->read_only == spec->read_only ? 0 : -EROFS;
 }
 
-/* -EAGAIN: the device was lost to somebody else. */
-static int try_bind(int control, const LoopSpec *spec, bool direct_io, LoopDevice *ret, int *ret_fd)
+/* Binds the device that is claimed. -EAGAIN: it was lost to somebody else. */
+static int bind_claimed(unsigned number, const LoopSpec *spec, bool direct_io, LoopDevice *ret, int *ret_fd)
 {
-        _cleanup_close_ int fd = -1;
-        unsigned number = 0;
-        int r = choose(control, &number);
+        /* Read-only as far as possible: when a writer closes the node, udev takes that for a change. */
+        _cleanup_close_ int fd = open_node(number, spec->read_only ? O_RDONLY : O_RDWR);
+        int r = fd < 0 ? fd : configure(fd, spec, direct_io);
 
         if (r < 0)
-                return r == -EEXIST ? -EAGAIN : r;
-        /* Read-only as far as possible: when a writer closes the node, udev takes that for a change. */
-        fd = open_node(number, spec->read_only ? O_RDONLY : O_RDWR);
-        r = fd < 0 ? fd : configure(fd, spec, direct_io);
-        if (r < 0) {
-                loop_forget(number);
                 return r == -EBUSY || r == -ENXIO || r == -EUCLEAN ? -EAGAIN : r;
-        }
         r = read_back(fd, number, ret);
         if (r >= 0)
                 r = check_device(spec, ret);
+        if (r >= 0)
+                r = mark(number, ret->diskseq);
         if (r < 0) {
                 (void)ioctl(fd, LOOP_CLR_FD);
-                loop_forget(number);
                 return r;
         }
         *ret_fd = TAKE_FD(fd);
         return 0;
+}
+
+static int try_bind(int control, const LoopSpec *spec, bool direct_io, LoopDevice *ret, int *ret_fd)
+{
+        unsigned number = 0;
+        int claim = -1, r = choose(control, &number, &claim);
+
+        if (r < 0)
+                return r == -EEXIST ? -EAGAIN : r;
+        r = bind_claimed(number, spec, direct_io, ret, ret_fd);
+        if (r < 0)
+                drop_claim(number, claim);
+        else
+                safe_close(claim);
+        return r;
 }
 
 static void pause_randomly(void)

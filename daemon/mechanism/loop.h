@@ -43,8 +43,7 @@ typedef struct LoopDevice {
 
 /*
  * Binds a free loop device to spec->file_fd, AUTOCLEAR set: it goes with the last
- * close of *ret_fd and of its mounts. A marker for the udev rules is left in
- * RUN_DEVICES_DIR.
+ * close of *ret_fd and of its mounts. Leaves a marker for the udev rules, RUN_DEVICES_DIR/loopN-DISKSEQ.
  * -EUSERS: no loop device was free after many tries; -ENODATA: the kernel made a
  * device of size 0 of it; -ENOSYS: it has no disk sequence numbers; -EOPNOTSUPP: direct I/O was asked for and cannot
  * be; else what LOOP_CONFIGURE says (loop(4)).
@@ -73,5 +72,14 @@ bool loop_is_gone(unsigned number, uint64_t diskseq);
 /* Takes the file's new size over; *ret_size in bytes. */
 int loop_set_capacity(int fd, uint64_t *ret_size);
 
-/* Removes the marker of /dev/loopN. Does not block. */
-void loop_forget(unsigned number);
+/* Removes the marker of the attachment @diskseq of /dev/loopN, and no other one. Does not block. */
+void loop_forget(unsigned number, uint64_t diskseq);
+
+/* Renames a marker that loopmount 0.1 made, which has no disk sequence number in its name. Does not block. */
+void loop_adopt_marker(unsigned number, uint64_t diskseq);
+
+/*
+ * Removes each marker whose attachment is over, and each claim that no child holds.
+ * Does not block. Returns the number of markers that stay, or -errno.
+ */
+int loop_sweep_markers(void);

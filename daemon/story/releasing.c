@@ -186,7 +186,7 @@ static void forget(Service *service, Image *image)
         }
         /* Made, perhaps, for a mount point that did not come, since the attach failed or the daemon died. */
         (void)TRY_TWICE(mount_point_remove_user(service->config->root, image->owner_name));
-        loop_forget(image->loop_number);
+        loop_forget(image->loop_number, image->diskseq);
         record_remove(image->id);
         if (registry_find(service->registry, image->id) == image)
                 registry_remove(service->registry, image);

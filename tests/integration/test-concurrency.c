@@ -436,7 +436,8 @@ static char *compare_with_kernel(TestGround *g)
         for (char **image = images; *image; image++) {
                 g_autofree char *node = test_device_of(g->root, *image);
                 g_autofree char *line = g_strdup_printf("loop %s ", node ? strrchr(node, '/') + 1 : "?");
-                g_autofree char *marker = g_strdup_printf("/run/loopmount/devices/%s", node ? node + 5 : "?");
+                g_autofree char *marker = g_strdup_printf("/run/loopmount/devices/%s-%s", node ? node + 5 : "?",
+                                                          strrchr(*image, '/') + 1);
                 g_autofree char *record = g_strdup_printf("/run/loopmount/images/%s", strrchr(*image, '/') + 1);
 
                 if (test_snapshot_count(snapshot, line) != 1 || access(record, F_OK) < 0 || access(marker, F_OK) < 0)

@@ -5,8 +5,11 @@
  * (partitions, a new file system) while it is attached.
  */
 #include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 
+#include "lib/fuse-file.h"
 #include "lib/ground.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -68,27 +71,139 @@ static void test_settled(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
-/* What is not ours has none of it. */
-static void test_others(TestGround *g, gconstpointer userdata)
+static bool has_label(gpointer userdata)
 {
-        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *properties = udev_properties(userdata);
+
+        return strstr(properties, "ID_FS_LABEL=LABEL");
+}
+
+/* What root binds is not ours, and has none of it. */
+static void assert_roots_is_not_ours(const char *file)
+{
         const char *argv[] = { "losetup", "--find", "--show", file, NULL };
         g_autofree char *device = NULL;
 
-        (void)g, (void)userdata;
         g_assert_cmpint(test_run_as(TEST_ROOT, argv, &device, NULL), ==, 0);
         g_strchomp(device);
-        test_run("udevadm", "settle", "--timeout=20", NULL);
+        /* Not "udevadm settle": udevd may be waiting for another device, which hangs. */
+        test_wait_quiet(has_label, device, "udevd to have seen root's device");
         g_autofree char *properties = udev_properties(device);
-        g_assert_nonnull(strstr(properties, "ID_FS_LABEL=LABEL"));
         g_assert_null(strstr(properties, "UDISKS_IGNORE"));
         /* TAGS also tells what the device was in an earlier life. */
         const char *tags = strstr(properties, "CURRENT_TAGS=");
         g_autofree char *current = tags ? g_strndup(tags, strcspn(tags, "\n")) : g_strdup("");
         g_assert_null(strstr(current, ":loopmount:"));
         test_run("losetup", "--detach", device, NULL);
+}
+
+static void test_others(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+
+        (void)userdata;
+        assert_roots_is_not_ours(file);
         test_snapshot_wait(g->before, 0);
         unlink(file);
+}
+
+/* ---- markers that are left behind ---- */
+
+static unsigned count_markers(void)
+{
+        g_autoptr(GDir) dir = g_dir_open("/run/loopmount/devices", 0, NULL);
+        unsigned n = 0;
+
+        while (dir && g_dir_read_name(dir))
+                n++;
+        return n;
+}
+
+static bool is_one_marker(gpointer userdata)
+{
+        (void)userdata;
+        return count_markers() == 1;
+}
+
+static unsigned count_loop_devices(void)
+{
+        g_autoptr(GDir) dir = g_dir_open("/sys/block", 0, NULL);
+        const char *name;
+        unsigned n = 0;
+
+        while (dir && (name = g_dir_read_name(dir)))
+                n += g_str_has_prefix(name, "loop");
+        return n;
+}
+
+/* As a child that died leaves one, and as one that is left of an attachment that is over. */
+static void leave_markers(bool also_claim)
+{
+        int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), free = ioctl(control, LOOP_CTL_GET_FREE);
+        g_autofree char *claim = g_strdup_printf("/run/loopmount/devices/loop%d", free);
+        g_autofree char *marker = g_strdup_printf("%s-1", claim);
+
+        g_assert_cmpint(free, >=, 0);
+        close(control);
+        if (also_claim)
+                g_assert_true(g_file_set_contents(claim, "", 0, NULL));
+        g_assert_true(g_file_set_contents(marker, "", 0, NULL));
+}
+
+static TestFuseFile *start_stuck_bind(TestGround *g, const char *name, const char *file, TestCall **ret)
+{
+        TestFuseFile *fuse = test_fuse_file_start(name, file, TEST_ANN, true);
+        int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDONLY);
+
+        test_fuse_file_silence_fsync(fuse);
+        *ret = test_attach_start(g->ann, fd, NULL);
+        close(fd);
+        test_wait_quiet(test_fuse_file_has_stuck, fuse, "a bind to be stuck");
+        return fuse;
+}
+
+/*
+ * Two of ann's binds hang, and one comes back when its child was killed: its marker goes, although the other one's has
+ * to stay. What is left behind makes no new devices, and marks none of root's.
+ */
+static void test_stale_markers(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *bobs = test_image_ext4("bobs.img", "BOBS", TEST_BOB);
+        g_autoptr(TestCall) one = NULL, two = NULL;
+        TestFuseFile *stays = start_stuck_bind(g, "stays", file, &one);
+        TestFuseFile *returns = start_stuck_bind(g, "returns", file, &two);
+        unsigned n;
+
+        (void)userdata;
+        test_call_wait(one);
+        test_call_wait(two);
+        test_assert_failed(one, "Timeout", "*");
+        test_assert_failed(two, "Timeout", "*");
+        g_assert_cmpuint(count_markers(), ==, 2);
+        test_fuse_file_resume(returns);
+        test_wait_quiet(is_one_marker, NULL, "the marker to go");
+        /* Until now root's losetup(8) would hang, too: the kernel takes the device for free. */
+        test_fuse_file_resume(stays);
+        test_snapshot_wait(g->before, 0);
+
+        n = count_loop_devices();
+        for (unsigned i = 0; i < 8; i++) {
+                g_autofree char *image = NULL;
+
+                leave_markers(true);
+                image = test_attach_path(g->bob, bobs, NULL, NULL);
+                test_detach(g->bob, image);
+        }
+        g_assert_cmpuint(count_loop_devices(), ==, n);
+        leave_markers(false);
+        assert_roots_is_not_ours(file);
+        test_run("sh", "-c", "rm -f /run/loopmount/devices/loop*-1", NULL);
+        test_snapshot_wait(g->before, 0);
+        test_fuse_file_stop(stays);
+        test_fuse_file_stop(returns);
+        unlink(file);
+        unlink(bobs);
 }
 
 /* ---- changes ---- */
@@ -267,6 +382,7 @@ static void test_unmounted_meanwhile(TestGround *g, gconstpointer userdata)
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
+        TEST_ADD("/udev/stale-markers", "[Limits]\nJobTimeoutSec=1\n", test_stale_markers);
         TEST_ADD("/udev/settled", NULL, test_settled);
         TEST_ADD("/udev/others", NULL, test_others);
         TEST_ADD("/udev/repartition/gpt", NULL, test_repartition_gpt);
