@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "bus/objects.h"
+#include "bus/request.h"
 #include "manager.h"
 #include "mechanism/fdstore.h"
 #include "mechanism/loop.h"
@@ -210,14 +211,6 @@ static int on_stop_time(sd_event_source *source, uint64_t usec, void *userdata)
         return sd_event_exit(manager->service.event, 0);
 }
 
-static bool cancel_one(Service *service)
-{
-        for (Story *story = service->stories; story; story = story->next)
-                if (story_cancel(story))
-                        return true;
-        return false;
-}
-
 static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
 {
         Manager *manager = userdata;
@@ -227,8 +220,7 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
                 return 0;
         (void)sd_notify(0, "STOPPING=1");
         manager->service.stopping = true;
-        while (cancel_one(&manager->service))
-                ;
+        story_cancel_all(&manager->service, NULL);
         if (!manager->service.stories)
                 return sd_event_exit(manager->service.event, 0);
         return sd_event_add_time_relative(manager->service.event, &manager->on_stop_time, CLOCK_MONOTONIC,
@@ -343,6 +335,8 @@ static int set_up(Manager *manager)
                 r = take_name(service->bus);
         if (r >= 0)
                 r = adopt_images(service);
+        if (r >= 0)
+                r = request_find_holders(service);
         if (r >= 0)
                 r = backing_new(service, &manager->backing);
         if (r >= 0)

@@ -161,6 +161,8 @@ static int check_access(const AttachRequest *request, bool idle_given, char **re
 {
         if (request->on_access && !request->mount)
                 return complain(ret_complaint, "Option \"on-access\": nothing is to be mounted");
+        if (request->hold && (request->on_access || !request->mount))
+                return complain(ret_complaint, "Option \"hold\": it is for volumes that are mounted now");
         if (idle_given && !request->on_access)
                 return complain(ret_complaint, "Option \"idle-timeout\": it is for on-access only");
         if (request->idle_usec > IDLE_USEC_MAX)
@@ -191,6 +193,7 @@ static int read_attach_options(sd_bus_message *message, AttachRequest *request, 
                 { "direct-io", "s", &direct_io, NULL },
                 { "auto-detach", "b", &auto_detach, &auto_detach_given },
                 { "session-bound", "b", &session_bound, &session_bound_given },
+                { "hold", "b", &request->hold, NULL },
         };
         int r = options_read(message, rules, ELEMENTSOF(rules), ret_complaint);
 
@@ -342,6 +345,23 @@ static int method_detach_all(sd_bus_message *message, void *userdata, sd_bus_err
         return request_started(TAKE_PTR(request), r);
 }
 
+/* ---- Release ---- */
+
+static int method_release(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        _cleanup_(request_freep) Request *request = NULL;
+        const Caller *caller;
+        int r = request_new_with_options(message, NULL, 0, NULL, &request);
+
+        (void)error;
+        if (!request)
+                return r;
+        request_cancel_others(message);
+        caller = request_get_caller(request);
+        r = release_start(userdata, caller, caller->sender, request_done, request, request_story(request));
+        return request_started(TAKE_PTR(request), r);
+}
+
 /* ---- Properties ---- */
 
 static int property_get_filesystem_types(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -387,6 +407,8 @@ const sd_bus_vtable bus_manager_vtable[] = {
                                 SD_BUS_RESULT("a(osstbussa(ustsssbasbs))", images), bus_list_images,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("DetachAll", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_detach_all,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Release", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_release,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Version", "s", property_get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("FilesystemTypes", "as", property_get_filesystem_types, 0, SD_BUS_VTABLE_PROPERTY_CONST),

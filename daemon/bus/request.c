@@ -14,6 +14,7 @@
 #include "base/closer.h"
 #include "base/text.h"
 #include "bus/errors.h"
+#include "story/detach.h"
 
 struct Request {
         sd_bus_message *message;
@@ -50,6 +51,12 @@ static struct {
 } callers[CALLERS_MAX];
 static unsigned next_caller;
 
+static void wait_for_quiet(void)
+{
+        (void)sd_event_source_set_time_relative(on_quiet, QUIET_USEC);
+        (void)sd_event_source_set_enabled(on_quiet, SD_EVENT_ONESHOT);
+}
+
 static void unlink_request(Request *request)
 {
         for (Request **link = &requests; *link; link = &(*link)->next)
@@ -57,10 +64,8 @@ static void unlink_request(Request *request)
                         *link = request->next;
                         break;
                 }
-        if (requests)
-                return;
-        (void)sd_event_source_set_time_relative(on_quiet, QUIET_USEC);
-        (void)sd_event_source_set_enabled(on_quiet, SD_EVENT_ONESHOT);
+        if (!requests)
+                wait_for_quiet();
 }
 
 Request *request_free(Request *request)
@@ -83,12 +88,23 @@ static Request *find_request_of(const char *sender)
         return request;
 }
 
+/* What is in use stays mounted, held by nobody. */
+static void release_for(Service *service, const char *name)
+{
+        const Caller own_caller = { 0 };
+        Story *story;
+
+        if (registry_is_held_by(service->registry, name))
+                (void)release_start(service, &own_caller, name, NULL, NULL, &story);
+}
+
 static int on_name_lost(sd_bus_message *signal, void *userdata, sd_bus_error *error)
 {
+        Service *service = userdata;
         const char *name;
         Request *request;
 
-        (void)userdata, (void)error;
+        (void)error;
         if (sd_bus_message_read(signal, "sss", &name, NULL, NULL) < 0)
                 return 0;
         while ((request = find_request_of(name))) {
@@ -97,31 +113,43 @@ static int on_name_lost(sd_bus_message *signal, void *userdata, sd_bus_error *er
                 request_free(request);
                 story_abandon(story);
         }
+        release_for(service, name);
+        if (!requests)
+                wait_for_quiet();
         return 0;
 }
 
 static int on_quiet_time(sd_event_source *source, uint64_t usec, void *userdata)
 {
-        (void)source, (void)usec, (void)userdata;
-        if (requests)
+        const Service *service = userdata;
+
+        (void)source, (void)usec;
+        if (requests || registry_is_held_by(service->registry, NULL))
                 return 0;
         departures = sd_bus_slot_unref(departures);
         memset(callers, 0, sizeof(callers));
         return 0;
 }
 
-static int watch_for_departure(Request *request, sd_bus *bus)
+static int listen_for_departures(Service *service)
 {
         int r = 0;
 
         if (!on_quiet)
-                r = sd_event_add_time_relative(sd_bus_get_event(bus), &on_quiet, CLOCK_MONOTONIC, QUIET_USEC, 0,
-                                               on_quiet_time, NULL);
+                r = sd_event_add_time_relative(service->event, &on_quiet, CLOCK_MONOTONIC, QUIET_USEC, 0, on_quiet_time,
+                                               service);
         if (r >= 0 && !departures)
-                r = sd_bus_add_match_async(bus, &departures,
+                r = sd_bus_add_match_async(service->bus, &departures,
                                            "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
                                            "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
-                                           on_name_lost, NULL, NULL);
+                                           on_name_lost, NULL, service);
+        return r;
+}
+
+static int watch_for_departure(Request *request, Service *service)
+{
+        int r = listen_for_departures(service);
+
         if (r < 0)
                 return r;
         request->linked = true;
@@ -175,7 +203,7 @@ static int ask_bus(sd_bus_message *message, Caller *caller)
 int request_new(sd_bus_message *message, RequestReply reply, Request **ret)
 {
         _cleanup_(request_freep) Request *request = calloc(1, sizeof(*request));
-        const Service *service = request_service(message);
+        Service *service = request_service(message);
         bool known;
         int r = 0;
 
@@ -189,7 +217,7 @@ int request_new(sd_bus_message *message, RequestReply reply, Request **ret)
         known = find_known(service, request->caller.sender, &request->caller);
         /* The match first: whoever leaves before the bus answers makes that an error. */
         if (!known || !story_would_exceed_limit(service, &request->caller))
-                r = watch_for_departure(request, sd_bus_message_get_bus(message));
+                r = watch_for_departure(request, service);
         if (r >= 0 && !known)
                 r = ask_bus(message, &request->caller);
         if (r < 0)
@@ -276,6 +304,54 @@ bool request_is_surplus(sd_bus_message *message)
 Service *request_service(sd_bus_message *message)
 {
         return sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
+}
+
+void request_cancel_others(sd_bus_message *message)
+{
+        story_cancel_all(request_service(message), sd_bus_message_get_sender(message));
+}
+
+/* ---- Those who hold what an earlier daemon has mounted ---- */
+
+static bool has_left(sd_bus *bus, const char *name)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int there = true;
+
+        if (sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                               "NameHasOwner", NULL, &reply, "s", name) >= 0)
+                (void)sd_bus_message_read_basic(reply, 'b', &there);
+        return !there;
+}
+
+static int find_holders_of(Service *service, const Image *image)
+{
+        Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image) {
+                _cleanup_free_ char *names = volume->held_by ? strdup(volume->held_by) : NULL;
+                char *rest = names;
+
+                if (volume->held_by && !names)
+                        return -ENOMEM;
+                for (const char *name; (name = strsep(&rest, " "));)
+                        if (has_left(service->bus, name))
+                                release_for(service, name);
+        }
+        return 0;
+}
+
+int request_find_holders(Service *service)
+{
+        int r;
+
+        if (!registry_is_held_by(service->registry, NULL))
+                return 0;
+        /* Subscribe before asking, so that nobody leaves in between unseen. */
+        r = listen_for_departures(service);
+        for (size_t i = registry_count(service->registry); r >= 0 && i > 0; i--)
+                r = find_holders_of(service, registry_nth(service->registry, i - 1));
+        return r;
 }
 
 /* ---- Files in messages that nobody wants ---- */

@@ -50,6 +50,15 @@ void request_withdraw_strangers(Service *service);
  */
 bool request_is_surplus(sd_bus_message *message);
 
+/* Cancels all other calls that the sender of @message has under way. */
+void request_cancel_others(sd_bus_message *message);
+
+/*
+ * At start: the callers that hold volumes may have left while no daemon was there. Lets go for those, and hears of the
+ * rest. -errno.
+ */
+int request_find_holders(Service *service);
+
 /* Refuses a call before there is a request. */
 int request_refuse(sd_bus_message *message, int error);
 

@@ -5,6 +5,7 @@
  * goes in the order of attachment.
  */
 #include "model/image.h"
+#include "base/text.h"
 #include "mechanism/fdstore.h"
 #include "mechanism/partition.h"
 #include "mechanism/trigger.h"
@@ -49,6 +50,7 @@ Volume *volume_free(Volume *volume)
         free(volume->name);
         free(volume->obstacle);
         free(volume->mount_point);
+        free(volume->held_by);
         trigger_close(volume->trigger_fd);
         free(volume);
         return NULL;
@@ -185,6 +187,50 @@ size_t image_count_mounted(const Image *image)
         IMAGE_FOREACH_VOLUME (volume, image)
                 n += volume_is_mounted(volume);
         return n;
+}
+
+bool volume_is_held_by(const Volume *volume, const char *name)
+{
+        return volume->held_by && text_list_has(volume->held_by, ' ', name);
+}
+
+int volume_hold(Volume *volume, const char *name)
+{
+        char *names;
+
+        if (volume_is_held_by(volume, name))
+                return 0;
+        names = volume->held_by ? text_printf("%s %s", volume->held_by, name) : strdup(name);
+        if (!names)
+                return -ENOMEM;
+        free(volume->held_by);
+        volume->held_by = names;
+        return 0;
+}
+
+bool volume_let_go(Volume *volume, const char *name)
+{
+        char *rest = volume->held_by, *end = rest;
+
+        if (!volume_is_held_by(volume, name))
+                return false;
+        /* What stays moves to the left, in place. */
+        for (const char *word; (word = strsep(&rest, " "));) {
+                size_t length = strlen(word);
+
+                if (streq(word, name))
+                        continue;
+                if (end > volume->held_by)
+                        *end++ = ' ';
+                memmove(end, word, length);
+                end += length;
+        }
+        *end = 0;
+        if (*volume->held_by)
+                return false;
+        free(volume->held_by);
+        volume->held_by = NULL;
+        return true;
 }
 
 bool volume_is_armed(const Volume *volume)
@@ -358,6 +404,18 @@ size_t registry_count_of(const Registry *registry, uid_t owner)
         const Owner *found = find_owner(registry, owner);
 
         return found ? found->n_images : 0;
+}
+
+bool registry_is_held_by(const Registry *registry, const char *name)
+{
+        const Image *image;
+        Volume *volume;
+
+        for (size_t i = 0; (image = registry_nth(registry, i)); i++)
+                IMAGE_FOREACH_VOLUME (volume, image)
+                        if (name ? volume_is_held_by(volume, name) : volume->held_by != NULL)
+                                return true;
+        return false;
 }
 
 size_t registry_count_owners(const Registry *registry)

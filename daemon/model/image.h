@@ -43,7 +43,8 @@ struct Volume {
         uint64_t known_id;  /* the one of mount_id and trigger_id of which unique_id is; see watch.c */
         uint64_t unique_id; /* as listmount(2) numbers mounts; 0: not known */
         bool mounted_read_only;
-        int trigger_fd;      /* it is mounted when mount_point is entered (see trigger.h); -1: it is not */
+        char *held_by;  /* it is unmounted when these bus names, separated by spaces, have let go; NULL: it stays */
+        int trigger_fd; /* it is mounted when mount_point is entered (see trigger.h); -1: it is not */
         uint64_t trigger_id; /* the trigger's mount, below the volume's; 0: there is none */
         bool is_new;         /* of a refresh that is under way: not shown yet */
 };
@@ -123,6 +124,12 @@ size_t image_count_mounted(const Image *image);
 bool volume_is_armed(const Volume *volume);
 bool volume_is_waiting(const Volume *volume);
 
+/* For whom a volume is mounted. -ENOMEM. */
+bool volume_is_held_by(const Volume *volume, const char *name);
+int volume_hold(Volume *volume, const char *name);
+/* Returns true if nobody holds it any more: it is to be unmounted. */
+bool volume_let_go(Volume *volume, const char *name);
+
 /* Those with a mount point that can be used: mounted or waiting. */
 size_t image_count_usable(const Image *image);
 
@@ -158,6 +165,8 @@ Image *registry_find(const Registry *registry, uint64_t id);
 Image *registry_find_by_loop(const Registry *registry, unsigned loop_number);
 size_t registry_count(const Registry *registry);
 size_t registry_count_of(const Registry *registry, uid_t owner);
+/* Returns true if @name holds a volume of any image; with NULL: if anybody does. */
+bool registry_is_held_by(const Registry *registry, const char *name);
 /* Those who have images, in no order. */
 size_t registry_count_owners(const Registry *registry);
 uid_t registry_nth_owner(const Registry *registry, size_t n);

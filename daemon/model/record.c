@@ -77,6 +77,7 @@ static const Field volume_fields[] = {
         { "MOUNT_ID", FIELD_U64, offsetof(Volume, mount_id) },
         { "MOUNTED_READ_ONLY", FIELD_BOOL, offsetof(Volume, mounted_read_only) },
         { "TRIGGER_ID", FIELD_U64, offsetof(Volume, trigger_id) },
+        { "HELD_BY", FIELD_TEXT, offsetof(Volume, held_by) },
 };
 
 /* ---- Writing ---- */

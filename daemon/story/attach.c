@@ -688,6 +688,41 @@ static uint64_t now_realtime_usec(void)
         return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / 1000;
 }
 
+/* Returns the n-th of the volumes that were asked for, or NULL past the end. */
+static Volume *nth_asked(const Attach *attach, size_t n)
+{
+        const AttachRequest *request = &attach->request;
+        Volume *volume;
+
+        if (!request->mount)
+                return NULL;
+        if (request->n_volumes > 0)
+                return n < request->n_volumes ? image_find_volume(attach->image, request->volumes[n]) : NULL;
+        IMAGE_FOREACH_VOLUME (volume, attach->image)
+                if (is_usable(volume) && n-- == 0)
+                        return volume;
+        return NULL;
+}
+
+/* A volume that was mounted for good, or is asked for without a hold, stays. */
+static int hold(const Attach *attach)
+{
+        Volume *volume;
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && (volume = nth_asked(attach, i)); i++) {
+                bool is_new = !attach->existing || mounting_includes(attach->mounting, volume);
+
+                if (attach->request.hold && (is_new || volume->held_by)) {
+                        r = volume_hold(volume, attach->story.sender);
+                } else if (!attach->request.hold) {
+                        free(volume->held_by);
+                        volume->held_by = NULL;
+                }
+        }
+        return r;
+}
+
 static int publish(Story *story, Image *image)
 {
         int r;
@@ -706,17 +741,18 @@ static int commit(Story *story)
 {
         Attach *attach = attach_of(story);
         Volume *volume;
+        int r = hold(attach);
 
+        if (r < 0)
+                return r;
         if (!attach->existing) {
-                int r = publish(story, attach->image);
-
+                r = publish(story, attach->image);
                 attach->image->state = r < 0 ? IMAGE_ATTACHING : IMAGE_ATTACHED;
                 return r;
         }
-        if (!attach->mounting)
-                return 0;
         IMAGE_FOREACH_VOLUME (volume, attach->image)
-                registry_notify(story->service->registry, REGISTRY_VOLUME_CHANGED, attach->image, volume);
+                if (mounting_includes(attach->mounting, volume))
+                        registry_notify(story->service->registry, REGISTRY_VOLUME_CHANGED, attach->image, volume);
         return record_write(attach->image);
 }
 
@@ -867,22 +903,6 @@ int attach_start(Service *service, const Caller *caller, AttachRequest *request,
 const Image *attach_get_image(const Story *story)
 {
         return attach_of((Story *)story)->image;
-}
-
-/* Returns the n-th of the volumes that were asked for, or NULL past the end. */
-static Volume *nth_asked(const Attach *attach, size_t n)
-{
-        const AttachRequest *request = &attach->request;
-        Volume *volume;
-
-        if (!request->mount)
-                return NULL;
-        if (request->n_volumes > 0)
-                return n < request->n_volumes ? image_find_volume(attach->image, request->volumes[n]) : NULL;
-        IMAGE_FOREACH_VOLUME (volume, attach->image)
-                if (is_usable(volume) && n-- == 0)
-                        return volume;
-        return NULL;
 }
 
 const char *attach_nth_mount_point(const Story *story, size_t n)

@@ -14,6 +14,7 @@ typedef struct AttachRequest {
         bool partition_scan;
         bool mount;
         bool settle;
+        bool hold;            /* what is mounted for it is unmounted when the caller lets go */
         bool on_access;       /* a volume is mounted when it is entered, not before */
         uint64_t idle_usec;   /* ... and unmounted when it was not used for so long; 0: never */
         int auto_detach;      /* < 0: if something was mounted */

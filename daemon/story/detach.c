@@ -15,6 +15,7 @@
  * earlier detach: its child is killed, and may hang on.
  */
 #include "story/detach.h"
+#include "model/record.h"
 #include "story/looking.h"
 #include "story/releasing.h"
 
@@ -22,6 +23,7 @@ typedef enum Choice {
         CHOOSE_IMAGE,
         CHOOSE_VOLUME,
         CHOOSE_LOST, /* the volumes that somebody else has unmounted */
+        CHOOSE_HELD, /* the volumes that the holder lets go as the last one */
 } Choice;
 
 typedef struct Detach {
@@ -29,6 +31,7 @@ typedef struct Detach {
         uint64_t image_id; /* looked up again after each wait: somebody else may have been faster */
         Choice choice;
         uint32_t volume; /* for CHOOSE_VOLUME */
+        char *holder;    /* for CHOOSE_HELD: a bus name */
         bool force;
         Releasing *releasing;
 } Detach;
@@ -67,6 +70,8 @@ static bool is_chosen(const Detach *detach, Volume *volume)
                 return true;
         case CHOOSE_VOLUME:
                 return volume->number == detach->volume;
+        case CHOOSE_HELD:
+                return volume_let_go(volume, detach->holder);
         case CHOOSE_LOST:
                 break;
         }
@@ -115,7 +120,7 @@ static int release(Story *story)
                 return -ENOMEM;
         n = choose(detach, image, volumes, &last);
         if (n == 0 && detach->choice != CHOOSE_IMAGE)
-                return 0;
+                return record_write(image);
         if (detach->choice == CHOOSE_IMAGE || (last && image->auto_detach))
                 r = releasing_new(story, image, &detach->releasing);
         else
@@ -130,6 +135,7 @@ static int release(Story *story)
 static void destroy(Story *story)
 {
         releasing_free(detach_of(story)->releasing);
+        free(detach_of(story)->holder);
         free(detach_of(story));
 }
 
@@ -172,17 +178,25 @@ static const StoryType unmount_type = {
         .outlives_caller = true,
 };
 
-static int start(Service *service, const Caller *caller, const StoryType *type, const Image *image, Choice choice,
-                 uint32_t volume, StoryDone done, void *userdata, Story **ret)
+typedef struct What {
+        Choice choice;
+        uint32_t volume;
+        const char *holder;
+} What;
+
+static int start(Service *service, const Caller *caller, const StoryType *type, const Image *image, const What *what,
+                 StoryDone done, void *userdata, Story **ret)
 {
         Detach *detach = calloc(1, sizeof(*detach));
         int r;
 
-        if (!detach)
+        if (!detach || (what->holder && !(detach->holder = strdup(what->holder)))) {
+                free(detach);
                 return -ENOMEM;
+        }
         detach->image_id = image->id;
-        detach->choice = choice;
-        detach->volume = volume;
+        detach->choice = what->choice;
+        detach->volume = what->volume;
         detach->force = type == &forced_type;
         detach->story.owner = image->owner;
         detach->story.permitted = type != &unmount_type && caller->uid == image->file_owner;
@@ -199,26 +213,37 @@ static int start(Service *service, const Caller *caller, const StoryType *type, 
 int detach_start(Service *service, const Caller *caller, const Image *image, bool force, StoryDone done, void *userdata,
                  Story **ret)
 {
-        return start(service, caller, force ? &forced_type : &detach_type, image, CHOOSE_IMAGE, 0, done, userdata, ret);
+        return start(service, caller, force ? &forced_type : &detach_type, image, &(What){ CHOOSE_IMAGE, 0, NULL },
+                     done, userdata, ret);
 }
 
 int unmount_start(Service *service, const Caller *caller, const Volume *volume, StoryDone done, void *userdata,
                   Story **ret)
 {
-        return start(service, caller, &unmount_type, volume->image, CHOOSE_VOLUME, volume->number, done, userdata, ret);
+        const What what = { CHOOSE_VOLUME, volume->number, NULL };
+
+        return start(service, caller, &unmount_type, volume->image, &what, done, userdata, ret);
 }
 
 int detach_lost_start(Service *service, const Caller *caller, const Image *image, StoryDone done, void *userdata,
                       Story **ret)
 {
-        return start(service, caller, &unmount_type, image, CHOOSE_LOST, 0, done, userdata, ret);
+        return start(service, caller, &unmount_type, image, &(What){ CHOOSE_LOST, 0, NULL }, done, userdata, ret);
 }
 
-/* ---- All images of a user ---- */
+/* On all volumes of one image. */
+static int let_go_start(Service *service, const Caller *caller, const Image *image, const char *holder, StoryDone done,
+                        void *userdata, Story **ret)
+{
+        return start(service, caller, &unmount_type, image, &(What){ CHOOSE_HELD, 0, holder }, done, userdata, ret);
+}
+
+/* ---- All images of a user, or all that somebody holds ---- */
 
 typedef struct DetachAll {
         Story story;
         bool force;
+        char *holder; /* NULL: all images of the caller are detached */
         size_t n_pending;
         bool starting;
         Failure first;
@@ -252,22 +277,42 @@ static void on_one_detached(Story *story, const Failure *failure, void *userdata
                 story_resume(&all->story, sum_up(all));
 }
 
+static bool is_meant(const DetachAll *all, const Image *image)
+{
+        Volume *volume;
+
+        if (!all->holder)
+                return image->owner == all->story.owner;
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume_is_held_by(volume, all->holder))
+                        return true;
+        return false;
+}
+
+/* In the name of the daemon: to let go needs no permission. */
+static int start_one(DetachAll *all, const Image *image)
+{
+        Service *service = all->story.service;
+        Caller caller = { .uid = all->story.caller.uid };
+        Story *one;
+
+        return all->holder ? let_go_start(service, &caller, image, all->holder, on_one_detached, all, &one)
+                           : detach_start(service, &caller, image, all->force, on_one_detached, all, &one);
+}
+
 static int release_all(Story *story)
 {
         DetachAll *all = detach_all_of(story);
-        Caller caller = { .uid = story->caller.uid };
         Image *image;
 
         all->starting = true;
         /* From the end: those that go at once do not move the others. */
         for (size_t i = registry_count(story->service->registry); i > 0; i--) {
-                Story *one;
-
                 image = registry_nth(story->service->registry, i - 1);
-                if (!image || image->owner != story->owner)
+                if (!image || !is_meant(all, image))
                         continue;
                 all->n_pending++;
-                if (detach_start(story->service, &caller, image, all->force, on_one_detached, all, &one) < 0)
+                if (start_one(all, image) < 0)
                         all->n_pending--;
         }
         all->starting = false;
@@ -277,6 +322,7 @@ static int release_all(Story *story)
 static void destroy_all(Story *story)
 {
         failure_done(&detach_all_of(story)->first);
+        free(detach_all_of(story)->holder);
         free(detach_all_of(story));
 }
 
@@ -293,18 +339,40 @@ static const StoryType all_type = {
         .outlives_caller = true,
 };
 
-int detach_all_start(Service *service, const Caller *caller, bool force, StoryDone done, void *userdata, Story **ret)
+static const StoryType release_type = {
+        .name = "release",
+        .steps = all_steps,
+        .destroy = destroy_all,
+        .outlives_caller = true,
+};
+
+static int all_start(Service *service, const Caller *caller, const StoryType *kind, bool force, const char *holder,
+                     StoryDone done, void *userdata, Story **ret)
 {
         DetachAll *all = calloc(1, sizeof(*all));
-        int r;
+        int r = 0;
 
         if (!all)
                 return -ENOMEM;
         all->story.owner = caller->uid;
         all->force = force;
+        if (holder && !(all->holder = strdup(holder)))
+                r = -ENOMEM;
         *ret = &all->story;
-        r = story_start(&all->story, &all_type, service, caller, done, userdata);
+        if (r >= 0)
+                r = story_start(&all->story, kind, service, caller, done, userdata);
         if (r < 0)
                 destroy_all(&all->story);
         return r;
+}
+
+int detach_all_start(Service *service, const Caller *caller, bool force, StoryDone done, void *userdata, Story **ret)
+{
+        return all_start(service, caller, &all_type, force, NULL, done, userdata, ret);
+}
+
+int release_start(Service *service, const Caller *caller, const char *holder, StoryDone done, void *userdata,
+                  Story **ret)
+{
+        return all_start(service, caller, &release_type, false, holder, done, userdata, ret);
 }

@@ -13,6 +13,13 @@ int detach_start(Service *service, const Caller *caller, const Image *image, boo
 /* All images of the caller; fails with the first failure, behind the last of them. */
 int detach_all_start(Service *service, const Caller *caller, bool force, StoryDone done, void *userdata, Story **ret);
 
+/*
+ * @holder, a bus name, lets go of all that it holds: what nobody else holds is unmounted, in use or not it is held no
+ * more. Else as detach_all_start().
+ */
+int release_start(Service *service, const Caller *caller, const char *holder, StoryDone done, void *userdata,
+                  Story **ret);
+
 /* With auto-detach, the image goes with its last mounted volume. */
 int unmount_start(Service *service, const Caller *caller, const Volume *volume, StoryDone done, void *userdata,
                   Story **ret);

@@ -525,7 +525,7 @@ size_t mounting_count(const Mounting *mounting)
 
 bool mounting_includes(const Mounting *mounting, const Volume *volume)
 {
-        for (size_t i = 0; i < mounting->n_items; i++)
+        for (size_t i = 0; i < mounting_count(mounting); i++)
                 if (mounting->items[i].volume == volume)
                         return true;
         return false;

@@ -49,5 +49,5 @@ int mounting_apply(Mounting *mounting, const JobAnswer *answer);
 Volume *mounting_nth(const Mounting *mounting, size_t n);
 size_t mounting_count(const Mounting *mounting);
 
-/* Whether @volume is one of those to mount. */
+/* Whether @volume is one of those to mount. @mounting may be NULL. */
 bool mounting_includes(const Mounting *mounting, const Volume *volume);

@@ -172,6 +172,8 @@ static void forget_mount(Volume *volume)
         }
         free(volume->mount_point);
         volume->mount_point = NULL;
+        free(volume->held_by);
+        volume->held_by = NULL;
 }
 
 /* All of an image that is gone: mount points, marker, record, registry. */

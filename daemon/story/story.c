@@ -266,6 +266,21 @@ bool story_cancel(Story *story)
         return true;
 }
 
+static bool cancel_one(const Service *service, const char *sender)
+{
+        for (Story *story = service->stories; story; story = story->next)
+                if ((!sender || (story->sender && streq(story->sender, sender))) && story_cancel(story))
+                        return true;
+        return false;
+}
+
+/* Each may end others, and be freed. */
+void story_cancel_all(Service *service, const char *sender)
+{
+        while (cancel_one(service, sender))
+                ;
+}
+
 void story_abandon(Story *story)
 {
         story->done = NULL;

@@ -168,6 +168,9 @@ void story_undone(Story *story);
 /* Rolls back and answers that it was cancelled, unless it is too late for that (false). It may be freed behind it. */
 bool story_cancel(Story *story);
 
+/* The same for all stories of @sender; NULL: for all there are. */
+void story_cancel_all(Service *service, const char *sender);
+
 /* The caller has gone: as story_cancel(), and nobody is answered any more. */
 void story_abandon(Story *story);
 

@@ -242,6 +242,30 @@ static void test_registry(void)
         assert_log(&log, "removed 3 (3)");
 }
 
+static void assert_let_go(Volume *volume, const char *name, bool last, const char *left)
+{
+        g_assert_cmpint(volume_let_go(volume, name), ==, last);
+        g_assert_cmpstr(volume->held_by, ==, left);
+}
+
+static void test_holders(void)
+{
+        _cleanup_(volume_freep) Volume *volume = volume_new(1);
+
+        g_assert_false(volume_is_held_by(volume, ":1.5"));
+        assert_let_go(volume, ":1.5", false, NULL);
+        g_assert_cmpint(volume_hold(volume, ":1.5"), ==, 0);
+        g_assert_cmpint(volume_hold(volume, ":1.55"), ==, 0);
+        g_assert_cmpint(volume_hold(volume, ":1.5"), ==, 0);
+        g_assert_cmpint(volume_hold(volume, ":1.6"), ==, 0);
+        g_assert_cmpstr(volume->held_by, ==, ":1.5 :1.55 :1.6");
+        assert_let_go(volume, ":1", false, ":1.5 :1.55 :1.6");
+        assert_let_go(volume, ":1.55", false, ":1.5 :1.6");
+        assert_let_go(volume, ":1.5", false, ":1.6");
+        assert_let_go(volume, ":1.5", false, ":1.6");
+        assert_let_go(volume, ":1.6", true, NULL);
+}
+
 static void test_events(void)
 {
         g_autoptr(GString) text = g_string_new(NULL);
@@ -261,6 +285,7 @@ static void test_events(void)
 int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
+        g_test_add_func("/image/holders", test_holders);
         g_test_add_func("/image/volumes", test_volumes);
         g_test_add_func("/image/overlaps", test_overlaps);
         g_test_add_func("/image/nodes", test_nodes);
