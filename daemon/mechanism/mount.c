@@ -167,18 +167,38 @@ static int configure(int fs_fd, const MountSpec *spec)
         return r;
 }
 
-static int create_superblock(int fs_fd)
+/* A mount, another file system or a program has it exclusively. */
+static bool is_claimed(const char *node)
 {
+        _cleanup_close_ int fd = open(node, O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+        return fd < 0 && errno == EBUSY;
+}
+
+/* Shares a superblock of the same device if there is one. Its options are not looked at, but EBUSY: it is writable and
+ * this one is to be read-only, or the reverse. */
+static int create_or_share_superblock(int fs_fd)
+{
+        if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return -errno;
+        return 0;
+}
+
+static int create_superblock(int fs_fd, const char *node)
+{
+        int r;
+
         if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE_EXCL, NULL, NULL, 0) == 0)
                 return 0;
         /* An older kernel has no such command, or a newer one has it not for this file system: nothing was tried yet.
          */
         if (errno != EOPNOTSUPP)
                 return -errno;
-        if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-                /* Tried before, and it was the file system that did not support something. */
-                return errno == EBUSY ? -EOPNOTSUPP : -errno;
-        return 0;
+        if (is_claimed(node))
+                return -EBUSY;
+        r = create_or_share_superblock(fs_fd);
+        /* Tried before, and it was the file system that did not support something. */
+        return r == -EBUSY ? -EOPNOTSUPP : r;
 }
 
 static int make_mount(int fs_fd, const MountSpec *spec)
@@ -192,7 +212,7 @@ static int make_mount(int fs_fd, const MountSpec *spec)
         return fd < 0 ? -errno : fd;
 }
 
-int mount_create(const MountSpec *spec, int *ret_fd, char message[static MOUNT_MESSAGE_SIZE])
+static int create_mount(const MountSpec *spec, bool share, int *ret_fd, char message[static MOUNT_MESSAGE_SIZE])
 {
         _cleanup_close_ int fs_fd = -1;
         int r;
@@ -203,7 +223,7 @@ int mount_create(const MountSpec *spec, int *ret_fd, char message[static MOUNT_M
                 return -errno;
         r = configure(fs_fd, spec);
         if (r >= 0)
-                r = create_superblock(fs_fd);
+                r = share ? create_or_share_superblock(fs_fd) : create_superblock(fs_fd, spec->source);
         if (r >= 0)
                 r = make_mount(fs_fd, spec);
         if (r < 0) {
@@ -212,6 +232,15 @@ int mount_create(const MountSpec *spec, int *ret_fd, char message[static MOUNT_M
         }
         *ret_fd = r;
         return 0;
+}
+
+int mount_create(const MountSpec *spec, int *ret_fd, char message[static MOUNT_MESSAGE_SIZE])
+{
+        int r = create_mount(spec, false, ret_fd, message);
+
+        /* A user who makes a mount namespace has a copy of each mount in it. It keeps the superblock after the mount
+         * that was copied is gone, and until then no other can be made. */
+        return r == -EBUSY && spec->may_share ? create_mount(spec, true, ret_fd, message) : r;
 }
 
 /* @mask: 0, with which the kernel gives the id in any case (Linux 5.8), or STATX_MNT_ID_UNIQUE. Neither gets to the
@@ -377,6 +406,22 @@ static bool is_on_device(const char *path, const char *device)
         return statx(AT_FDCWD, seen, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, &stx) >= 0 &&
                stat(device, &node) >= 0 && S_ISBLK(node.st_mode) &&
                makedev(stx.stx_dev_major, stx.stx_dev_minor) == node.st_rdev;
+}
+
+bool mount_is_device_mounted(dev_t device, const char *node)
+{
+        _cleanup_fclose_ FILE *f = fopen(mount_table(), "re");
+        _cleanup_free_ char *line = NULL;
+        size_t allocated = 0;
+
+        while (f && getline(&line, &allocated, f) > 0) {
+                unsigned major_number, minor_number;
+
+                if (is_of_device(line, node) || (sscanf(line, "%*u %*u %u:%u", &major_number, &minor_number) == 2 &&
+                                                 makedev(major_number, minor_number) == device))
+                        return true;
+        }
+        return !f || !feof(f);
 }
 
 bool mount_is_there(const char *path, uint64_t id, const char *device)

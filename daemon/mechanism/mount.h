@@ -18,6 +18,7 @@ typedef struct MountSpec {
         const char *driver; /* as fsopen(2) wants it */
         const char *source; /* device node */
         bool read_only;
+        bool may_share; /* a superblock that there is already; it is known to have the same options */
         const MountOption *options;
         size_t n_options;
         uint64_t attributes; /* MOUNT_ATTR_*; NOSUID and NODEV are always added */
@@ -65,8 +66,8 @@ int mount_leave_isolation(int old);
 /*
  * Makes a mount that is attached nowhere yet: it goes with its descriptor. On
  * failure @message holds the kernel's own words, or is empty.
- * -ENODEV: no driver for the type; -EBUSY: the file system is mounted already;
- * else as fsconfig(2).
+ * -ENODEV: no driver for the type; -EBUSY: the device has a superblock already, and it may not be shared, or it is
+ * writable and this one is to be read-only, or the reverse; else as fsconfig(2).
  */
 int mount_create(const MountSpec *spec, int *ret_fd, char message[static MOUNT_MESSAGE_SIZE]);
 
@@ -119,6 +120,12 @@ bool mount_is_there(const char *path, uint64_t id, const char *device);
 
 /* Whether it is anywhere. Walks no path, and reads the whole mount table. */
 bool mount_is_listed(uint64_t id, const char *device);
+
+/*
+ * Whether a mount of the block device, or one that names @node or one of its partitions as its source, is in the mount
+ * table. True also if that cannot be read.
+ */
+bool mount_is_device_mounted(dev_t device, const char *node);
 
 /*
  * Where mount @id is; else, if it is in another mount namespace, where some mount

@@ -51,6 +51,7 @@ Volume *volume_free(Volume *volume)
         free(volume->obstacle);
         free(volume->mount_point);
         free(volume->held_by);
+        free(volume->superblock);
         trigger_close(volume->trigger_fd);
         free(volume);
         return NULL;

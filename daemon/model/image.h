@@ -43,8 +43,9 @@ struct Volume {
         uint64_t known_id;  /* the one of mount_id and trigger_id of which unique_id is; see watch.c */
         uint64_t unique_id; /* as listmount(2) numbers mounts; 0: not known */
         bool mounted_read_only;
-        char *held_by;  /* it is unmounted when these bus names, separated by spaces, have let go; NULL: it stays */
-        int trigger_fd; /* it is mounted when mount_point is entered (see trigger.h); -1: it is not */
+        char *superblock; /* the driver and the options of its last mount; NULL: it was not mounted yet */
+        char *held_by;    /* it is unmounted when these bus names, separated by spaces, have let go; NULL: it stays */
+        int trigger_fd;   /* it is mounted when mount_point is entered (see trigger.h); -1: it is not */
         uint64_t trigger_id; /* the trigger's mount, below the volume's; 0: there is none */
         bool is_new;         /* of a refresh that is under way: not shown yet */
 };

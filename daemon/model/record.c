@@ -76,6 +76,7 @@ static const Field volume_fields[] = {
         { "MOUNT_POINT", FIELD_TEXT, offsetof(Volume, mount_point) },
         { "MOUNT_ID", FIELD_U64, offsetof(Volume, mount_id) },
         { "MOUNTED_READ_ONLY", FIELD_BOOL, offsetof(Volume, mounted_read_only) },
+        { "SUPERBLOCK", FIELD_TEXT, offsetof(Volume, superblock) },
         { "TRIGGER_ID", FIELD_U64, offsetof(Volume, trigger_id) },
         { "HELD_BY", FIELD_TEXT, offsetof(Volume, held_by) },
 };

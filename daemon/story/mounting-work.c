@@ -85,6 +85,7 @@ static int create(Task *task)
                 .driver = task->driver,
                 .source = task->item.node,
                 .read_only = task->item.read_only,
+                .may_share = task->item.may_share,
                 .options = task->options,
                 .n_options = task->item.n_options,
                 .attributes = task->item.attributes,
@@ -133,6 +134,9 @@ static int isolate(Tasks *tasks, int *ret_old, int *ret_root)
                 Task *task = &tasks->tasks[i];
 
                 task->result.error = pin_device(&tasks->order, task);
+                /* What others have mounted may have other options. In the isolated root there is no mount table. */
+                if (task->item.may_share && mount_is_device_mounted(task->item.devnum, task->item.node))
+                        task->item.may_share = false;
                 if (task->result.error >= 0)
                         nodes[n++] = (MountNode){ task->item.node, task->item.devnum };
         }

@@ -20,6 +20,7 @@ typedef struct MountOrderItem {
         uint64_t offset, size;
         char node[32];
         bool read_only;
+        bool may_share; /* its last mount had the same driver and options */
         uint64_t attributes;
         size_t n_options;
 } MountOrderItem;

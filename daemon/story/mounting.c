@@ -20,6 +20,7 @@ typedef struct MountItem {
         const FilesystemType *type;
         FilesystemOptions options;
         char *name;
+        char *superblock; /* see Volume */
         bool has_folder;
 } MountItem;
 
@@ -48,6 +49,7 @@ Mounting *mounting_free(Mounting *mounting)
         for (size_t i = 0; i < mounting->n_items; i++) {
                 filesystem_options_done(&mounting->items[i].options);
                 free(mounting->items[i].name);
+                free(mounting->items[i].superblock);
         }
         free(mounting->items);
         free(mounting->parent);
@@ -134,6 +136,26 @@ static int resolve_name(Mounting *mounting, MountItem *item, const MountWish *wi
         return r;
 }
 
+/* "ext4 ro errors=remount-ro" */
+static int describe_superblock(MountItem *item)
+{
+        const FilesystemOptions *options = &item->options;
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
+                return -ENOMEM;
+        fprintf(f, "%s %s", filesystem_driver(item->type), options->read_only ? "ro" : "rw");
+        for (size_t i = 0; i < options->n_items; i++)
+                fprintf(f, " %s%s%s", options->items[i].key, options->items[i].value ? "=" : "",
+                        strempty(options->items[i].value));
+        if (fclose(f) != 0)
+                return -ENOMEM;
+        item->superblock = text_escape(text, size);
+        return item->superblock ? 0 : -ENOMEM;
+}
+
 static int plan_volume(Mounting *mounting, Volume *volume, const MountWish *wish)
 {
         MountItem *item = &mounting->items[mounting->n_items];
@@ -150,7 +172,7 @@ static int plan_volume(Mounting *mounting, Volume *volume, const MountWish *wish
                 mounting->n_items++;
                 r = resolve_options(mounting, item, wish);
         }
-        return r;
+        return r < 0 ? r : describe_superblock(item);
 }
 
 static int plan_chosen(Mounting *mounting, const MountWish *wish, const uint32_t *numbers, size_t n_numbers)
@@ -247,6 +269,7 @@ static void write_item(FlatWriter *writer, const MountItem *item)
                 .offset = volume->offset,
                 .size = volume->size,
                 .read_only = options->read_only,
+                .may_share = volume->superblock && streq(volume->superblock, item->superblock),
                 .attributes = options->attributes,
                 .n_options = options->n_items,
         };
@@ -461,6 +484,8 @@ static void describe_failure(MountItem *item, const MountResult *result)
 
 static void apply_success(MountItem *item, uint64_t mount_id)
 {
+        free(item->volume->superblock);
+        item->volume->superblock = TAKE_PTR(item->superblock);
         item->volume->mount_id = mount_id;
         item->volume->mounted_read_only = item->options.read_only;
         *item->volume->obstacle = 0;

@@ -193,6 +193,8 @@ static int replace_volumes(Refresh *refresh)
                         continue;
                 if (volume->number > 0 && (!other || volume->offset != other->offset || volume->size != other->size))
                         refresh->gone[refresh->n_gone++] = volume->number;
+                else if (other)
+                        other->superblock = TAKE_PTR(volume->superblock);
                 registry_notify(registry, REGISTRY_VOLUME_REMOVED, image, volume);
                 image_remove_volume(image, volume);
         }

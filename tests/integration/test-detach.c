@@ -453,6 +453,80 @@ static void test_others_devices(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+/* ---- A file system that is still there when it was unmounted ---- */
+
+static TestCall *mount_with(TestGround *g, const char *volume, const char *options)
+{
+        return test_call(g->ann, volume, VOLUME, "Mount", g_variant_new_parsed(options), (TestCallOptions){ 0 });
+}
+
+static void unmount(TestGround *g, const char *volume)
+{
+        g_autoptr(TestCall) call = test_simple_call(g->ann, volume, VOLUME, "Unmount");
+
+        test_assert_succeeded(call);
+}
+
+static bool is_unmounted(gpointer userdata)
+{
+        (void)userdata;
+        return access("/run/media/ann/LABEL", F_OK) < 0;
+}
+
+/* A copy of the mount in another user's namespace is in nobody's way. */
+static void test_pinned(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'read-only': <false>, 'auto-detach': <false>}", NULL);
+        g_autofree char *volume = test_volume_path(image, 0);
+
+        (void)userdata;
+        GPid pin = test_pin_mounts(TEST_BOB);
+        unmount(g, volume);
+        g_autoptr(TestCall) again = mount_with(g, volume, "({'mount-options': <'nodelalloc'>},)");
+        test_assert_succeeded(again);
+        test_assert_hello(TEST_ANN, "/run/media/ann/LABEL");
+        test_unpin_mounts(pin);
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
+/* What an open file keeps is mounted again as it was; with other options it cannot be, and is not. */
+static void test_kept(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'read-only': <false>, 'auto-detach': <false>}", NULL);
+        g_autofree char *volume = test_volume_path(image, 0), *node = test_device_of(g->ann, image);
+        g_autofree char *elsewhere = test_folder("elsewhere");
+        int holder = test_open_as(TEST_ANN, "/run/media/ann/LABEL/hello", O_RDONLY);
+
+        (void)userdata;
+        g_assert_cmpint(umount2("/run/media/ann/LABEL", MNT_DETACH), ==, 0);
+        test_wait_quiet(is_unmounted, NULL, "the mount point to go");
+        g_autoptr(TestCall) again = mount_with(g, volume, "({'mount-options': <'noatime'>},)");
+        test_assert_succeeded(again);
+        g_assert_cmpint(test_write_as(TEST_ROOT, "/run/media/ann/LABEL/new", "text"), ==, 0);
+        g_autofree char *options = test_mount_options("/run/media/ann/LABEL");
+        g_assert_nonnull(strstr(options, ",nosuid,nodev,noatime"));
+        unmount(g, volume);
+
+        g_autoptr(TestCall) other = mount_with(g, volume, "({'mount-options': <'nodelalloc'>},)");
+        test_assert_failed(other, "Failed", "*mounted from elsewhere*");
+        g_autoptr(TestCall) read_only = mount_with(g, volume, "({'mount-options': <'ro'>},)");
+        test_assert_failed(read_only, "Failed", "*mounted from elsewhere*");
+
+        /* What root has mounted may have any options. */
+        g_assert_cmpint(mount(node, elsewhere, "ext4", 0, "errors=remount-ro"), ==, 0);
+        g_autoptr(TestCall) roots = mount_with(g, volume, "(@a{sv} {},)");
+        test_assert_failed(roots, "Failed", "*mounted from elsewhere*");
+        g_assert_cmpint(umount2(elsewhere, 0), ==, 0);
+        close(holder);
+        test_detach(g->ann, image);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+        rmdir(elsewhere);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -475,5 +549,7 @@ int main(int argc, char **argv)
         TEST_ADD("/detach/foreign/losetup", NULL, test_losetup_detach);
         TEST_ADD("/detach/foreign/folder", NULL, test_mount_point_is_not_ours);
         TEST_ADD("/detach/foreign/devices", NULL, test_others_devices);
+        TEST_ADD("/detach/again/pinned", NULL, test_pinned);
+        TEST_ADD("/detach/again/kept", NULL, test_kept);
         return g_test_run();
 }

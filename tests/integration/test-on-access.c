@@ -519,6 +519,34 @@ static void test_restart(Fixture *f, gconstpointer userdata)
         unlink(file);
 }
 
+/*
+ * Somebody's namespace keeps the file system when it was unmounted here: that does not keep its owner out of it, also
+ * not when the daemon has been restarted meanwhile.
+ */
+static void test_pinned(Fixture *f, gconstpointer userdata)
+{
+        TestGround *g = &f->ground;
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *image = test_attach_path(
+                g->ann, file, "{'on-access': <true>, 'idle-timeout': <uint64 1000000>, 'read-only': <false>}", NULL);
+
+        (void)userdata;
+        test_assert_hello(TEST_ANN, "/run/media/ann/LABEL");
+        GPid pin = test_pin_mounts(TEST_BOB);
+        wait_until_waiting(g, image);
+        test_daemon_kill(g->daemon);
+        start_again(f);
+        for (unsigned i = 0; i < 2; i++) {
+                test_assert_hello(TEST_ANN, "/run/media/ann/LABEL");
+                wait_until_waiting(g, image);
+        }
+        test_unpin_mounts(pin);
+        test_assert_hello(TEST_ANN, "/run/media/ann/LABEL");
+        test_detach(g->ann, image);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+}
+
 typedef struct Walk {
         pid_t thread; /* its number */
         int error;
@@ -657,6 +685,7 @@ int main(int argc, char **argv)
         TEST_ADD("/on-access/arguments", NULL, test_arguments);
         TEST_ADD("/on-access/limit", "[Limits]\nMaxImagesPerUser=1\n", test_limit);
         ADD_STORED("/on-access/restart", test_restart);
+        ADD_STORED("/on-access/pinned", test_pinned);
         ADD_STORED("/on-access/restart/killed-while-entering", test_killed_while_entering);
         ADD_STORED("/on-access/restart/stopped-while-entering", test_stopped_while_entering);
         TEST_ADD("/on-access/restart/without-store", NULL, test_restart_without_store);

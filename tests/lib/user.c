@@ -7,6 +7,7 @@
 #include "lib/user.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -128,4 +129,28 @@ int test_run_as(uid_t uid, const char *const *argv, char **ret_stdout, char **re
                           ret_stdout, ret_stderr, &status, &error))
                 g_error("%s: %s", argv[0], error->message);
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+GPid test_pin_mounts(uid_t uid)
+{
+        const char *const argv[] = { "unshare", "-Urm", "sh", "-c", "echo; exec sleep 600", NULL };
+        g_autoptr(GError) error = NULL;
+        GPid pid;
+        char byte;
+        int output;
+
+        if (!g_spawn_async_with_pipes("/", (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD,
+                                      become_child, GUINT_TO_POINTER(uid), &pid, NULL, &output, NULL, &error))
+                g_error("unshare: %s", error->message);
+        if (read(output, &byte, 1) != 1)
+                g_error("unshare has ended");
+        close(output);
+        return pid;
+}
+
+void test_unpin_mounts(GPid pid)
+{
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        g_spawn_close_pid(pid);
 }

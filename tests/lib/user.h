@@ -41,3 +41,10 @@ int test_write_as(uid_t uid, const char *path, const char *text);
  * signal N. Both outputs are stored, to be freed, where that is wanted, else shown.
  */
 int test_run_as(uid_t uid, const char *const *argv, char **ret_stdout, char **ret_stderr);
+
+/*
+ * A process of @uid's with user and mount namespaces of its own, in which it has a copy of each mount that there is:
+ * the file systems stay when they are unmounted here. To be ended with test_unpin_mounts().
+ */
+GPid test_pin_mounts(uid_t uid);
+void test_unpin_mounts(GPid pid);
