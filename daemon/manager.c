@@ -26,6 +26,7 @@
 #include "bus/objects.h"
 #include "bus/request.h"
 #include "manager.h"
+#include "mechanism/device-guard.h"
 #include "mechanism/fdstore.h"
 #include "mechanism/loop.h"
 #include "mechanism/probe.h"
@@ -335,6 +336,9 @@ static int set_up(Manager *manager)
                 r = take_name(service->bus);
         if (r >= 0)
                 r = adopt_images(service);
+        if (!device_guard_available())
+                log_message(LOG_NOTICE, "The kernel cannot keep ext2, ext3 and ext4 away from other devices here (no "
+                                        "cgroup v2, or no BPF): mounting them needs the permission mount-unhardened");
         if (r >= 0)
                 r = request_find_holders(service);
         if (r >= 0)

@@ -32,6 +32,7 @@ struct FilesystemType {
         const FilesystemRule *rules;
         FilesystemTier tier;
         bool read_only;
+        bool opens_devices; /* unless it has the options of @read_only_defaults */
 };
 
 typedef enum Source {
@@ -284,17 +285,23 @@ static const FilesystemType types[] = {
           .driver = "ntfs3",
           .defaults = FAT_DEFAULTS "iocharset=utf8",
           .rules = ntfs_rules },
-        { .name = "ext2", .tier = FILESYSTEM_TIER_TESTED, .defaults = "errors=remount-ro", .rules = ext2_rules },
+        { .name = "ext2",
+          .tier = FILESYSTEM_TIER_TESTED,
+          .defaults = "errors=remount-ro",
+          .rules = ext2_rules,
+          .opens_devices = true },
         { .name = "ext3",
           .tier = FILESYSTEM_TIER_TESTED,
           .defaults = "errors=remount-ro",
           .read_only_defaults = "noload",
-          .rules = ext3_rules },
+          .rules = ext3_rules,
+          .opens_devices = true },
         { .name = "ext4",
           .tier = FILESYSTEM_TIER_TESTED,
           .defaults = "errors=remount-ro",
           .read_only_defaults = "noload",
-          .rules = ext4_rules },
+          .rules = ext4_rules,
+          .opens_devices = true },
         { .name = "squashfs", .tier = FILESYSTEM_TIER_SIMPLE, .rules = squashfs_rules, .read_only = true },
         { .name = "erofs", .tier = FILESYSTEM_TIER_SIMPLE, .rules = erofs_rules, .read_only = true },
         { .name = "xfs",
@@ -336,6 +343,11 @@ const char *filesystem_driver(const FilesystemType *type)
 FilesystemTier filesystem_tier(const FilesystemType *type)
 {
         return type->tier;
+}
+
+bool filesystem_opens_devices(const FilesystemType *type, bool read_only)
+{
+        return type->opens_devices && !(read_only && type->read_only_defaults);
 }
 
 bool filesystem_is_read_only(const FilesystemType *type)

@@ -54,6 +54,12 @@ typedef enum FilesystemTier {
 
 FilesystemTier filesystem_tier(const FilesystemType *type);
 
+/*
+ * Whether the driver opens another device if the image says so: the journal of ext3 and ext4, and of what is mounted as
+ * ext2 but has one all the same. Read-only mounts of ext3 and ext4 load no journal.
+ */
+bool filesystem_opens_devices(const FilesystemType *type, bool read_only);
+
 /* A file system that can only be read (iso9660, squashfs, erofs). */
 bool filesystem_is_read_only(const FilesystemType *type);
 

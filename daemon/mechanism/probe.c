@@ -327,6 +327,25 @@ static void copy_value(blkid_probe probe, const char *name, char *buffer, size_t
                 snprintf(buffer, size, "%s", value);
 }
 
+/* See struct ext4_super_block in the kernel's fs/ext4/ext4.h; numbers are little-endian. */
+#define EXT_SUPERBLOCK 1024
+#define EXT_FEATURES 0x5c
+#define EXT_FEATURE_JOURNAL 0x04
+#define EXT_JOURNAL_INODE 0xe0
+
+/* A journal without an inode is on the device whose number and UUID are in the superblock. */
+static bool has_journal_elsewhere(const Source *source, uint64_t offset)
+{
+        unsigned char superblock[EXT_JOURNAL_INODE + 4];
+        uint32_t inode;
+
+        offset += source->base + EXT_SUPERBLOCK;
+        if (pread(source->image_fd, superblock, sizeof(superblock), (off_t)offset) != sizeof(superblock))
+                return false;
+        memcpy(&inode, superblock + EXT_JOURNAL_INODE, sizeof(inode));
+        return (superblock[EXT_FEATURES] & EXT_FEATURE_JOURNAL) && inode == 0;
+}
+
 /* Says what @volume holds, if it can be told. */
 static int read_superblock(const Source *source, uint32_t sector_size, ProbeVolume *volume)
 {
@@ -353,6 +372,7 @@ static int read_superblock(const Source *source, uint32_t sector_size, ProbeVolu
         copy_value(probe, "LABEL", volume->label, sizeof(volume->label));
         copy_value(probe, "UUID", volume->uuid, sizeof(volume->uuid));
         volume->block_size = read_block_size(probe);
+        volume->incomplete = strncmp(volume->type, "ext", 3) == 0 && has_journal_elsewhere(source, volume->offset);
         return 0;
 }
 

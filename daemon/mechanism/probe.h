@@ -16,6 +16,7 @@ typedef struct ProbeVolume {
         uint64_t offset; /* in the image, bytes */
         uint64_t size;   /* bytes */
         bool ambivalent; /* it has the signatures of several types */
+        bool incomplete; /* an ext3 or ext4 whose journal is on another device */
         char usage[16];  /* "filesystem", "crypto", "raid", "other"; "": nothing was recognised */
         char type[32];   /* as libblkid calls it */
         char version[32];

@@ -9,6 +9,7 @@
 
 #include "base/flat.h"
 #include "base/text.h"
+#include "mechanism/device-guard.h"
 #include "mechanism/loop.h"
 #include "mechanism/partition.h"
 #include "mechanism/utab.h"
@@ -27,6 +28,7 @@ typedef struct Task {
 
 typedef struct Tasks {
         MountOrder order;
+        const int *guard_fds;
         const char *parent;
         Task *tasks;
 } Tasks;
@@ -67,8 +69,11 @@ static int read_order(const JobOrder *message, Tasks *ret)
 
         if (r >= 0)
                 r = flat_read_text(&reader, &ret->parent);
+        if (r >= 0 && ret->order.pass && message->n_fds < DEVICE_GUARD_FDS)
+                r = -EBADMSG;
         if (r < 0)
                 return r;
+        ret->guard_fds = message->fds;
         ret->tasks = calloc(ret->order.n_items, sizeof(Task));
         if (!ret->tasks)
                 return -ENOMEM;
@@ -79,7 +84,7 @@ static int read_order(const JobOrder *message, Tasks *ret)
 
 /* ---- Mounting ---- */
 
-static int create(Task *task)
+static int create(const Tasks *tasks, Task *task)
 {
         MountSpec spec = {
                 .driver = task->driver,
@@ -90,8 +95,9 @@ static int create(Task *task)
                 .n_options = task->item.n_options,
                 .attributes = task->item.attributes,
         };
+        int r = tasks->order.pass ? device_guard_enter(tasks->guard_fds, tasks->order.pass, task->item.devnum) : 0;
 
-        return mount_create(&spec, &task->fd, task->result.message);
+        return r < 0 ? r : mount_create(&spec, &task->fd, task->result.message);
 }
 
 static int attach(int parent_fd, const char *parent, Task *task)
@@ -152,7 +158,7 @@ static bool create_all(Tasks *tasks)
                 Task *task = &tasks->tasks[i];
 
                 if (task->result.error >= 0)
-                        task->result.error = create(task);
+                        task->result.error = create(tasks, task);
                 all &= task->result.error >= 0;
         }
         return all;
@@ -178,7 +184,9 @@ static int mount_all(Tasks *tasks, int parent_fd)
         if (r < 0)
                 return r;
         all = create_all(tasks);
-        r = mount_leave_isolation(old);
+        r = tasks->order.pass ? device_guard_leave() : 0;
+        if (r >= 0)
+                r = mount_leave_isolation(old);
         safe_close(old);
         if (r < 0)
                 return r;

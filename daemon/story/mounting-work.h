@@ -10,6 +10,7 @@ typedef struct MountOrder {
         unsigned loop_number;
         dev_t devnum;
         uint64_t diskseq;
+        gid_t pass; /* 0: without the guard of device-guard.h; else the order has its descriptors */
         bool chosen;
         size_t n_items;
 } MountOrder;

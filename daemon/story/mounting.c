@@ -4,6 +4,7 @@
 
 #include "base/flat.h"
 #include "base/text.h"
+#include "mechanism/device-guard.h"
 #include "mechanism/filesystem.h"
 #include "mechanism/mount-point.h"
 #include "mechanism/mount.h"
@@ -32,6 +33,7 @@ struct Mounting {
         size_t n_items;
         char *parent;
         int parent_fd;
+        gid_t pass; /* of the child that mounts */
 };
 
 void mount_wish_done(MountWish *wish)
@@ -54,6 +56,7 @@ Mounting *mounting_free(Mounting *mounting)
         free(mounting->items);
         free(mounting->parent);
         safe_close(mounting->parent_fd);
+        device_guard_drop_pass(mounting->pass);
         free(mounting);
         return NULL;
 }
@@ -96,12 +99,21 @@ static bool is_recognised(const Volume *volume)
         return *volume->usage && !streq(volume->usage, "ambivalent");
 }
 
+/* A type that was named is tried where nothing was recognised; and where the journal is missing, if nothing is written.
+ */
+static bool must_be_left(const Mounting *mounting, const Volume *volume, const MountWish *wish)
+{
+        bool named = wish->filesystem_type && (mounting->image->read_only || !streq(volume->usage, "incomplete"));
+
+        return !named && *volume->obstacle && !streq(volume->usage, "filesystem");
+}
+
 static int resolve_type(Mounting *mounting, MountItem *item, const MountWish *wish)
 {
         Story *story = mounting->story;
         const char *name = wish->filesystem_type ? wish->filesystem_type : item->volume->type;
 
-        if (!wish->filesystem_type && *item->volume->obstacle && !streq(item->volume->usage, "filesystem"))
+        if (must_be_left(mounting, item->volume, wish))
                 return story_fail(story, is_recognised(item->volume) ? -EPROTONOSUPPORT : -ENODATA,
                                   "volume %u cannot be mounted: %s", item->volume->number, item->volume->obstacle);
         item->type = filesystem_find(name);
@@ -287,7 +299,8 @@ static void write_item(FlatWriter *writer, const MountItem *item)
 static int write_order(const Mounting *mounting, FlatWriter *writer)
 {
         const Image *image = mounting->image;
-        MountOrder order = { image->loop_number, image->devnum, image->diskseq, mounting->chosen, mounting->n_items };
+        MountOrder order = { image->loop_number, image->devnum,    image->diskseq,
+                             mounting->pass,     mounting->chosen, mounting->n_items };
 
         flat_write(writer, &order, sizeof(order));
         flat_write_text(writer, mounting->parent);
@@ -413,11 +426,31 @@ int mounting_prepare(Mounting *mounting)
 
 /* ---- Running it ---- */
 
+/* The guard was there when the permission was asked for, but may not be now. */
+static int take_pass(Mounting *mounting)
+{
+        Story *story = mounting->story;
+
+        mounting->pass = device_guard_new_pass();
+        for (size_t i = 0; !mounting->pass && i < mounting->n_items; i++) {
+                const MountItem *item = &mounting->items[i];
+
+                if (filesystem_opens_devices(item->type, item->options.read_only) &&
+                    !permission_includes_unhardened(story))
+                        return story_fail(story, -EACCES, "volume %u cannot be kept away from other devices",
+                                          item->volume->number);
+        }
+        return 0;
+}
+
 int mounting_run(Mounting *mounting, JobDone done)
 {
         _cleanup_free_ char *order = NULL;
         FlatWriter writer = { 0 };
-        int r = mounting_prepare(mounting);
+        int r = take_pass(mounting);
+
+        if (r >= 0)
+                r = mounting_prepare(mounting);
 
         if (r >= 0)
                 r = write_order(mounting, &writer);
@@ -427,9 +460,12 @@ int mounting_run(Mounting *mounting, JobDone done)
                 .work = mounting_work,
                 .order = order,
                 .order_size = writer.size,
+                .n_fds = mounting->pass ? DEVICE_GUARD_FDS : 0,
                 .timeout_usec = mounting->story->service->config->job_timeout_usec,
         };
 
+        if (mounting->pass)
+                device_guard_get_fds(spec.fds);
         return r < 0 ? r : story_run_job(mounting->story, &spec, done);
 }
 
@@ -455,6 +491,10 @@ static const char *explain(int error)
         case EBUSY:
         case EEXIST:
                 return "the same file system is mounted from elsewhere";
+        case EPERM:
+                return "the file system wants to use another device, which it may not";
+        case ENOTRECOVERABLE:
+                return "it cannot be kept away from other devices";
         case EOPNOTSUPP:
                 return "the file system uses features that this kernel does not have";
         default:

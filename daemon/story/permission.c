@@ -6,11 +6,13 @@
  */
 #include "story/permission.h"
 #include "base/text.h"
+#include "mechanism/device-guard.h"
 #include "story/looking.h"
 
-static bool needs_permission(const FilesystemType *type)
+static bool needs_permission(const Story *story, const FilesystemType *type)
 {
-        return filesystem_tier(type) == FILESYSTEM_TIER_UNHARDENED;
+        return filesystem_tier(type) == FILESYSTEM_TIER_UNHARDENED ||
+               (filesystem_opens_devices(type, !story->purpose.writable) && !device_guard_available());
 }
 
 static void ask_for_unhardened(Story *story)
@@ -36,7 +38,7 @@ static int add_type(Story *story, const char *name)
                 return -ENOMEM;
         }
         free(types);
-        if (needs_permission(type))
+        if (needs_permission(story, type))
                 ask_for_unhardened(story);
         return 0;
 }
@@ -76,5 +78,5 @@ bool permission_includes_unhardened(const Story *story)
 
 bool permission_includes(const Story *story, const FilesystemType *type)
 {
-        return !needs_permission(type) || permission_includes_unhardened(story);
+        return !needs_permission(story, type) || permission_includes_unhardened(story);
 }

@@ -44,6 +44,13 @@ static int choose_name(const ProbeVolume *probed, const char *file_name, char **
         return r == -EINVAL ? mount_point_sanitise("image", ret) : r;
 }
 
+static const char *usage_of(const ProbeVolume *probed)
+{
+        if (probed->ambivalent)
+                return "ambivalent";
+        return probed->incomplete ? "incomplete" : probed->usage;
+}
+
 int volume_from_probe(const ProbeVolume *probed, const char *file_name, Volume **ret)
 {
         _cleanup_(volume_freep) Volume *volume = volume_new(probed->number);
@@ -57,10 +64,9 @@ int volume_from_probe(const ProbeVolume *probed, const char *file_name, Volume *
         r = choose_name(probed, file_name, &volume->name);
         if (r < 0)
                 return r;
-        if (escape(&volume->usage, probed->ambivalent ? "ambivalent" : probed->usage) < 0 ||
-            escape(&volume->type, probed->type) < 0 || escape(&volume->version, probed->version) < 0 ||
-            escape(&volume->label, probed->label) < 0 || escape(&volume->uuid, probed->uuid) < 0 ||
-            escape(&volume->partition_type, probed->partition_type) < 0 ||
+        if (escape(&volume->usage, usage_of(probed)) < 0 || escape(&volume->type, probed->type) < 0 ||
+            escape(&volume->version, probed->version) < 0 || escape(&volume->label, probed->label) < 0 ||
+            escape(&volume->uuid, probed->uuid) < 0 || escape(&volume->partition_type, probed->partition_type) < 0 ||
             escape(&volume->partition_name, probed->partition_name) < 0 ||
             escape(&volume->partition_uuid, probed->partition_uuid) < 0 || escape(&volume->obstacle, "") < 0)
                 return -ENOMEM;
@@ -127,6 +133,9 @@ static char *describe_obstacle(const Image *image, const Volume *volume, const C
                 n = asprintf(&text, "it is a part of a volume group or an array (%s)", volume->type);
         else if (streq(volume->usage, "other"))
                 n = asprintf(&text, "it holds no files (%s)", volume->type);
+        else if (streq(volume->usage, "incomplete"))
+                n = asprintf(&text, "its journal is on another device; attach it read-only, as the type %s",
+                             volume->type);
         else if (!is_file_system(volume))
                 return describe_unknown(volume);
         else if (!filesystem_find(volume->type))

@@ -13,6 +13,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 
 #define ANYTHING ""
 
@@ -88,6 +89,14 @@ static void fixture_set_up_without_polkit(Fixture *f, gconstpointer userdata)
 {
         (void)userdata;
         set_up(f, false);
+}
+
+/* No control groups, so that there is no device guard. */
+static void fixture_set_up_without_guard(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        g_assert_cmpint(umount2("/sys/fs/cgroup", MNT_DETACH), ==, 0);
+        set_up(f, true);
 }
 
 static void fixture_tear_down(Fixture *f, gconstpointer userdata)
@@ -295,6 +304,12 @@ static void test_root_needs_no_polkit(Fixture *f, gconstpointer userdata)
 
 static char *make_image(const char *type)
 {
+        if (streq(type, "ext2")) {
+                char *path = test_image_empty("of-type", 1 << 20, TEST_ANN);
+
+                test_run("mke2fs", "-q", "-t", "ext2", path, NULL);
+                return path;
+        }
         if (streq(type, "ext4"))
                 return test_image_ext4("of-type", NULL, TEST_ANN);
         if (streq(type, "squashfs"))
@@ -514,6 +529,36 @@ static void test_details(Fixture *f, gconstpointer userdata)
         }
 }
 
+/* What the kernel cannot keep away from other devices needs the same permission as an unhardened driver. */
+static void test_without_guard(Fixture *f, gconstpointer userdata)
+{
+        static const struct {
+                const char *type, *options, *action;
+        } cases[] = {
+                { "ext4", "{}", "attach" },
+                { "ext4", "{'read-only': <false>}", "mount-unhardened" },
+                { "ext4", "{'read-only': <false>, 'mount': <false>}", "attach" },
+                { "ext2", "{}", "mount-unhardened" },
+                { "squashfs", "{'read-only': <false>}", "attach" },
+        };
+
+        (void)userdata;
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                g_autofree char *action = g_strconcat("org.loopmount1.", cases[i].action, NULL);
+                g_autofree char *file = make_image(cases[i].type);
+                g_autoptr(TestCall) call = attach_with(f->ann, file, cases[i].options);
+                g_autoptr(GPtrArray) checks = test_polkit_checks(f->polkit);
+
+                g_test_message("%s %s", cases[i].type, cases[i].options);
+                test_assert_failed(call, "NotAuthorized", "*");
+                g_assert_cmpuint(checks->len, ==, 1);
+                g_assert_cmpstr(((TestPolkitCheck *)checks->pdata[0])->action, ==, action);
+                test_polkit_reset(f->polkit);
+                unlink(file);
+        }
+        g_assert_cmpint(mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, NULL), ==, 0);
+}
+
 /* Who may attach may not therefore use any driver: neither by attaching, nor by mounting what is attached. */
 static void test_unhardened(Fixture *f, gconstpointer userdata)
 {
@@ -678,6 +723,8 @@ int main(int argc, char **argv)
         ADD("/authorisation/others-with-leave", test_others_with_leave);
         ADD("/authorisation/details", test_details);
         ADD("/authorisation/unhardened", test_unhardened);
+        g_test_add("/authorisation/without-guard", Fixture, NULL, fixture_set_up_without_guard, test_without_guard,
+                   fixture_tear_down);
         ADD("/authorisation/pending/nothing-before", test_nothing_before_the_answer);
         ADD("/authorisation/pending/others-go-on", test_others_go_on);
         ADD("/authorisation/pending/client-goes", test_client_goes);

@@ -50,6 +50,7 @@ static void take_volume(Input *input, ProbeVolume *volume)
         take(input, &volume->offset, take_byte(input) % 9);
         take(input, &volume->size, take_byte(input) % 9);
         volume->ambivalent = take_byte(input) % 2;
+        volume->incomplete = take_byte(input) % 2;
         take_text(input, volume->usage, sizeof(volume->usage));
         take_text(input, volume->type, sizeof(volume->type));
         take_text(input, volume->version, sizeof(volume->version));

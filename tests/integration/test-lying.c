@@ -93,6 +93,88 @@ static void test_grows(TestGround *g, gconstpointer userdata)
         unlink(other);
 }
 
+/* ---- a journal on another device ---- */
+
+/* A device that is nobody's but root's, and holds a journal. */
+static char *make_journal(const char *path)
+{
+        g_autofree char *command = g_strconcat("losetup --find --show ", path, NULL);
+        g_autoptr(GError) error = NULL;
+        char *node = NULL;
+
+        test_run("mke2fs", "-q", "-F", "-b", "1024", "-O", "journal_dev", path, NULL);
+        (void)g_spawn_command_line_sync(command, &node, NULL, NULL, &error);
+        g_assert_no_error(error);
+        return g_strchomp(node);
+}
+
+static char *make_image_with_journal(const char *name, const char *journal)
+{
+        char *file = test_image_empty(name, 2 * MIB, TEST_ANN);
+        g_autofree char *option = g_strconcat("device=", journal, NULL);
+
+        test_run("mke2fs", "-q", "-F", "-b", "1024", "-t", "ext4", "-L", "LABEL", "-J", option, file, NULL);
+        return file;
+}
+
+/* The superblock says so from the beginning: then nothing is tried, unless it is only to be read, without the journal.
+ */
+static void test_journal_elsewhere(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *journal = test_image_empty("journal.img", 2 * MIB, TEST_ROOT), *node = make_journal(journal);
+        g_autofree char *file = make_image_with_journal("file.img", node), *before = test_image_checksum(journal);
+        static const char *const refused[] = { "{'read-only': <false>}", "{'read-only': <true>}",
+                                               "{'read-only': <false>, 'filesystem-type': <'ext4'>}" };
+
+        (void)userdata;
+        for (size_t i = 0; i < ELEMENTSOF(refused); i++) {
+                _cleanup_close_ int fd = test_open_as(TEST_ANN, file, O_RDWR);
+                g_autoptr(TestCall) call = test_attach(g->ann, fd, refused[i]);
+
+                test_assert_failed(call, "UnsupportedFilesystem", "*its journal is on another device*");
+        }
+        g_autofree char *image = test_attach_path(g->ann, file, "{'filesystem-type': <'ext4'>}", NULL);
+        test_detach(g->ann, image);
+        g_autofree char *after = test_image_checksum(journal);
+        g_assert_cmpstr(before, ==, after);
+        test_run("losetup", "--detach", node, NULL);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+        unlink(journal);
+}
+
+/*
+ * The probe sees a file system like any other; the kernel one whose journal is on
+ * somebody else's device. It may neither read nor write there, however often that
+ * is tried. Were it opened, the driver would write to its superblock.
+ */
+static void test_journal_flipped(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *journal = test_image_empty("journal.img", 2 * MIB, TEST_ROOT), *node = make_journal(journal);
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *other = make_image_with_journal("other.img", node), *before = test_image_checksum(journal);
+        const char *wish = g_getenv("LOOPMOUNT_TEST_FLIPS");
+        unsigned n = wish ? (unsigned)atoi(wish) : 16;
+
+        (void)userdata;
+        for (unsigned i = 0; i < n; i++) {
+                TestFuseFile *fuse = test_fuse_file_start("fuse", file, TEST_ANN, true);
+                _cleanup_close_ int fd = test_open_as(TEST_ANN, test_fuse_file_path(fuse), O_RDWR);
+
+                test_fuse_file_exchange_at_fsync(fuse, other);
+                g_autoptr(TestCall) call = test_attach(g->ann, fd, "{'direct-io': <'yes'>, 'read-only': <false>}");
+                test_assert_failed(call, "InvalidImage", "*mounting it as ext4 failed*");
+                test_fuse_file_stop(fuse);
+        }
+        g_autofree char *after = test_image_checksum(journal);
+        g_assert_cmpstr(before, ==, after);
+        test_run("losetup", "--detach", node, NULL);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+        unlink(other);
+        unlink(journal);
+}
+
 /* Root may not look at it, and does not by other ways either. */
 static void test_not_for_root(TestGround *g, gconstpointer userdata)
 {
@@ -332,6 +414,8 @@ int main(int argc, char **argv)
         TEST_ADD("/lying/other-type", NULL, test_other_type);
         TEST_ADD("/lying/shrinks", NULL, test_shrinks);
         TEST_ADD("/lying/grows", NULL, test_grows);
+        TEST_ADD("/lying/journal/elsewhere", NULL, test_journal_elsewhere);
+        TEST_ADD("/lying/journal/flipped", NULL, test_journal_flipped);
         TEST_ADD("/lying/not-for-root", NULL, test_not_for_root);
         TEST_ADD("/lying/truncated", NULL, test_truncated);
         TEST_ADD("/lying/punched", NULL, test_punched);

@@ -121,7 +121,8 @@ static void assert_label(GDBusConnection *bus, const char *path, const char *wan
 
 static void assert_usage(GDBusConnection *bus, const char *path, const char *wanted)
 {
-        static const char *const documented[] = { "filesystem", "crypto", "raid", "other", "ambivalent", "", NULL };
+        static const char *const documented[] = { "filesystem", "crypto",     "raid", "other",
+                                                  "ambivalent", "incomplete", "",     NULL };
         g_autofree char *is = test_property_string(bus, path, VOLUME, "Usage");
 
         g_assert_true(g_strv_contains(documented, is));

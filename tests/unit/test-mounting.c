@@ -40,6 +40,7 @@ static void set_up(Fixture *fixture, const char *const *volumes)
                 volume->offset = volume->number * MIB;
                 volume->size = volume->number == 0 ? summary.size : MIB;
                 volume->ambivalent = streq(words[1], "ambivalent");
+                volume->incomplete = streq(words[1], "incomplete");
                 strcpy(volume->usage, volume->ambivalent || streq(words[1], "-") ? "" : words[1]);
                 strcpy(volume->type, streq(words[2], "-") ? "" : words[2]);
                 strcpy(volume->label, streq(words[3], "-") ? "" : words[3]);
@@ -145,6 +146,22 @@ static void test_permission(void)
                 fixture.story.action = cases[i].action;
                 g_assert_cmpint(plan(&fixture, NUMBERS(0)), ==, cases[i].result);
         }
+}
+
+/* Without its journal it can be read by whoever names its type; nobody can write to it. */
+static void test_incomplete(void)
+{
+        _cleanup_fixture_ Fixture fixture;
+
+        set_up(&fixture, VOLUMES("0 incomplete ext4 -"));
+        g_assert_cmpint(plan(&fixture, NULL, 0), ==, -EPROTONOSUPPORT);
+        failure_done(&fixture.story.failure);
+        fixture.wish.filesystem_type = g_strdup("ext4");
+        g_assert_cmpint(plan(&fixture, NULL, 0), ==, 0);
+        fixture.mounting = mounting_free(fixture.mounting);
+        fixture.image->read_only = false;
+        g_assert_cmpint(plan(&fixture, NULL, 0), ==, -EPROTONOSUPPORT);
+        g_assert_nonnull(strstr(fixture.story.failure.detail, "its journal is on another device"));
 }
 
 static void test_hybrid(void)
@@ -554,6 +571,7 @@ int main(int argc, char *argv[])
         service = (Service){ .config = config, .users = user_cache_new() };
         g_test_add_func("/mounting/all", test_all);
         g_test_add_func("/mounting/hybrid", test_hybrid);
+        g_test_add_func("/mounting/incomplete", test_incomplete);
         g_test_add_func("/mounting/none", test_none);
         g_test_add_func("/mounting/chosen", test_chosen);
         g_test_add_func("/mounting/chosen-unsupported", test_chosen_unsupported);

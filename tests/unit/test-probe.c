@@ -317,6 +317,30 @@ static void test_file_system(void)
         g_assert_cmpuint(found.volumes[0].block_size, ==, 1024);
 }
 
+/* Compatible features at 92: a journal; its inode at 224, and if there is none its device at 228. */
+static void test_journal(void)
+{
+        _cleanup_found_ Found inside = { 0 }, outside = { 0 };
+        int fd = disk_new(MIB);
+
+        disk_write_ext2(fd, 0, "journal");
+        disk_write_u32(fd, 1024 + 92, 4);
+        disk_write_u32(fd, 1024 + 224, 8);
+        look(fd, &inside);
+        assert_volume(&inside, 0, 0, 0, MIB, "ext3");
+        g_assert_false(inside.volumes[0].incomplete);
+
+        fd = disk_new(4 * MIB);
+        disk_write_mbr(fd, 0, (const DiskPartition[]){ { 2048, 2048, 0x83, NULL } }, 1);
+        disk_write_ext2(fd, MIB, "journal");
+        disk_write_u32(fd, MIB + 1024 + 92, 4);
+        disk_write_u32(fd, MIB + 1024 + 228, 7 << 8);
+        look(fd, &outside);
+        assert_volume(&outside, 0, 1, MIB, MIB, "ext3");
+        g_assert_cmpstr(outside.volumes[0].usage, ==, "filesystem");
+        g_assert_true(outside.volumes[0].incomplete);
+}
+
 static void test_usages(void)
 {
         _cleanup_found_ Found swap = { 0 }, luks = { 0 }, both = { 0 };
@@ -1339,6 +1363,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/probe/nothing", test_nothing);
         g_test_add_func("/probe/file-system", test_file_system);
         g_test_add_func("/probe/usages", test_usages);
+        g_test_add_func("/probe/journal", test_journal);
         g_test_add_func("/probe/gpt", test_gpt);
         g_test_add_func("/probe/gpt-twice", test_gpt_twice);
         g_test_add_func("/probe/gpt-twice-chosen", test_gpt_twice_chosen);

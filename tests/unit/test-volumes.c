@@ -189,6 +189,8 @@ static void test_obstacles(void)
                 { { .usage = "nonsense", .type = "ext4" }, "nothing was recognised in it" },
                 { { .usage = "filesystem", .type = "ext4", .ambivalent = true },
                   "it has the signatures of several file systems; name the right one as its type" },
+                { { .usage = "filesystem", .type = "ext4", .incomplete = true },
+                  "its journal is on another device; attach it read-only, as the type ext4" },
                 { { .usage = "filesystem", .type = "minix" }, "its file system, minix, is not supported" },
                 { { .usage = "filesystem", .type = "a\nb" }, "its file system, a\\x0ab, is not supported" },
         };
