@@ -47,7 +47,8 @@ struct Volume {
         char *held_by;    /* it is unmounted when these bus names, separated by spaces, have let go; NULL: it stays */
         int trigger_fd;   /* it is mounted when mount_point is entered (see trigger.h); -1: it is not */
         uint64_t trigger_id; /* the trigger's mount, below the volume's; 0: there is none */
-        bool is_new;         /* of a refresh that is under way: not shown yet */
+        bool is_new;         /* of a story that is under way: not shown yet */
+        bool is_changed;     /* ... that has changed it, and has not told yet */
 };
 
 struct Image {

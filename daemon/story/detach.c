@@ -5,11 +5,17 @@
  *   authorise   the owner needs no permission, and nor does who owns the file; others need the administrator's
  *   lock        no other story is about the same file
  *   release     a child unmounts, and releases the device
+ *   read        if the image stays and can be written to: what the volumes hold now (reading.h)
  *
  * Taking all away is a story of stories: one for each image.
  *
  * There is nothing to undo: the child has put back what it could not finish. And
  * it goes on when the caller goes away.
+ *
+ * Nobody is told that a volume was unmounted before its bytes were read again: who
+ * has written to it, or writes to it as soon as it is not mounted, has changed what is
+ * known of it. If they cannot be read it is unmounted all the same, and nothing is
+ * known of it.
  *
  * An image that is stuck can be given up. That waits for nobody, not even for an
  * earlier detach: its child is killed, and may hang on.
@@ -17,6 +23,7 @@
 #include "story/detach.h"
 #include "model/record.h"
 #include "story/looking.h"
+#include "story/reading.h"
 #include "story/releasing.h"
 
 typedef enum Choice {
@@ -27,28 +34,32 @@ typedef enum Choice {
 } Choice;
 
 typedef struct Detach {
-        Story story;
-        uint64_t image_id; /* looked up again after each wait: somebody else may have been faster */
+        Reading reading;
         Choice choice;
         uint32_t volume; /* for CHOOSE_VOLUME */
         char *holder;    /* for CHOOSE_HELD: a bus name */
         bool force;
+        bool may_have_changed; /* what the volumes hold that are unmounted */
         Releasing *releasing;
 } Detach;
 
 static Detach *detach_of(Story *story)
 {
-        return container_of(story, Detach, story);
+        return container_of(story, Detach, reading.story);
 }
 
 static void on_released(int error, JobAnswer *answer, void *userdata)
 {
         Story *story = userdata;
-        bool gone;
+        Detach *detach = detach_of(story);
+        bool gone, unmounted;
 
         story->job = NULL;
-        error = releasing_apply(detach_of(story)->releasing, error, answer, &story->failure, &gone);
-        story_resume(story, error);
+        error = releasing_apply(detach->releasing, error, answer, &story->failure, &gone);
+        /* What could not be written back is told of at the end. */
+        unmounted = !gone && (error >= 0 || story->failure.stage == STAGE_WRITE_BACK);
+        detach->reading.wanted = unmounted && detach->may_have_changed;
+        story_resume(story, unmounted ? 0 : error);
 }
 
 static int check_volume(Story *story, const Image *image)
@@ -104,7 +115,7 @@ static size_t choose(const Detach *detach, const Image *image, Volume **ret_volu
 static int release(Story *story)
 {
         Detach *detach = detach_of(story);
-        Image *image = registry_find(story->service->registry, detach->image_id);
+        Image *image = reading_find_image(story);
         _cleanup_free_ Volume **volumes = NULL;
         bool last;
         size_t n;
@@ -127,15 +138,39 @@ static int release(Story *story)
                 r = releasing_new_unmount(story, image, volumes, n, &detach->releasing);
         if (r < 0)
                 return r;
+        detach->may_have_changed = !image->read_only && image->state == IMAGE_ATTACHED;
+        if (detach->may_have_changed)
+                releasing_hold_back(detach->releasing);
         if (detach->force)
                 releasing_force(detach->releasing);
         return releasing_run(detach->releasing, on_released);
+}
+
+/* It was read: now it may be known. */
+static int tell(Story *story)
+{
+        if (detach_of(story)->reading.wanted)
+                releasing_tell(detach_of(story)->releasing);
+        return 0;
+}
+
+/* Only reading has failed, since releasing undoes what it does: that is no failure of what was asked for. */
+static int undo(Story *story)
+{
+        if (!detach_of(story)->reading.wanted)
+                return 0;
+        (void)tell(story);
+        reading_failed(story);
+        if (story->failure.stage != STAGE_WRITE_BACK)
+                failure_done(&story->failure);
+        return 0;
 }
 
 static void destroy(Story *story)
 {
         releasing_free(detach_of(story)->releasing);
         free(detach_of(story)->holder);
+        reading_done(&detach_of(story)->reading);
         free(detach_of(story));
 }
 
@@ -143,6 +178,11 @@ static const StoryStep steps[] = {
         { STAGE_AUTHORISE, story_authorise },
         { STAGE_LOCK, story_lock },
         { STAGE_UNMOUNT, release },
+        { STAGE_LOCK, reading_open },
+        { STAGE_PROBE, reading_probe },
+        { STAGE_UNMOUNT, tell },
+        { STAGE_PARTITIONS, reading_partitions },
+        { STAGE_COMMIT, reading_commit },
         {},
 };
 
@@ -166,6 +206,7 @@ static const StoryType detach_type = {
         .name = "detach",
         .others_message = N_("Authentication is required to detach the disk image $(image) of another user"),
         .steps = steps,
+        .undo = undo,
         .destroy = destroy,
         .outlives_caller = true,
 };
@@ -174,6 +215,7 @@ static const StoryType unmount_type = {
         .name = "unmount",
         .others_message = N_("Authentication is required to unmount the disk image $(image) of another user"),
         .steps = steps,
+        .undo = undo,
         .destroy = destroy,
         .outlives_caller = true,
 };
@@ -194,19 +236,19 @@ static int start(Service *service, const Caller *caller, const StoryType *type, 
                 free(detach);
                 return -ENOMEM;
         }
-        detach->image_id = image->id;
+        detach->reading.image_id = image->id;
         detach->choice = what->choice;
         detach->volume = what->volume;
         detach->force = type == &forced_type;
-        detach->story.owner = image->owner;
-        detach->story.permitted = type != &unmount_type && caller->uid == image->file_owner;
-        detach->story.subject = image->name;
-        detach->story.file_device = image->file_device;
-        detach->story.file_inode = image->file_inode;
-        *ret = &detach->story;
-        r = story_start(&detach->story, type, service, caller, done, userdata);
+        detach->reading.story.owner = image->owner;
+        detach->reading.story.permitted = type != &unmount_type && caller->uid == image->file_owner;
+        detach->reading.story.subject = image->name;
+        detach->reading.story.file_device = image->file_device;
+        detach->reading.story.file_inode = image->file_inode;
+        *ret = &detach->reading.story;
+        r = story_start(&detach->reading.story, type, service, caller, done, userdata);
         if (r < 0)
-                destroy(&detach->story);
+                destroy(&detach->reading.story);
         return r;
 }
 

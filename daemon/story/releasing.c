@@ -22,6 +22,8 @@ struct Releasing {
         bool release;
         bool lazy;   /* what is busy is taken from the tree all the same */
         bool forced; /* ... and nobody waits for its end */
+        bool held_back;
+        char *results; /* ReleaseResult of each volume, that are held back; or NULL */
         Volume **volumes;
         size_t n_volumes;
 };
@@ -31,6 +33,7 @@ Releasing *releasing_free(Releasing *releasing)
         if (!releasing)
                 return NULL;
         free(releasing->volumes);
+        free(releasing->results);
         free(releasing);
         return NULL;
 }
@@ -66,6 +69,11 @@ int releasing_new(Story *story, Image *image, Releasing **ret)
 void releasing_force(Releasing *releasing)
 {
         releasing->lazy = releasing->forced = true;
+}
+
+void releasing_hold_back(Releasing *releasing)
+{
+        releasing->held_back = true;
 }
 
 /* ---- What the job's child is told ---- */
@@ -200,7 +208,9 @@ static void notify(const Releasing *releasing, Volume *volume)
 {
         Registry *registry = releasing->story->service->registry;
 
-        if (registry_find(registry, releasing->image->id) == releasing->image)
+        if (releasing->held_back)
+                volume->is_changed = true;
+        else if (registry_find(registry, releasing->image->id) == releasing->image)
                 registry_notify(registry, REGISTRY_VOLUME_CHANGED, releasing->image, volume);
 }
 
@@ -228,6 +238,14 @@ static void apply_results(Releasing *releasing, const char *results)
         }
 }
 
+void releasing_tell(Releasing *releasing)
+{
+        if (releasing->results)
+                apply_results(releasing, releasing->results);
+        free(releasing->results);
+        releasing->results = NULL;
+}
+
 /* Released, and not gone: somebody still has it, or the kernel does not come back. */
 static ImageState state_of_remains(const ReleaseAnswer *result)
 {
@@ -243,6 +261,21 @@ static void set_state(Releasing *releasing, ImageState state)
                 return;
         image->state = state;
         registry_notify(registry, REGISTRY_IMAGE_CHANGED, image, NULL);
+}
+
+/* If it failed, all is mounted as before, and nothing is to be read. */
+static void take_results(Releasing *releasing, const ReleaseAnswer *answer, const char *results)
+{
+        size_t size = releasing->n_volumes * sizeof(ReleaseResult);
+
+        if (answer->error < 0 || releasing->release)
+                releasing->held_back = false;
+        if (releasing->held_back)
+                releasing->results = malloc(size);
+        if (releasing->results)
+                memcpy(releasing->results, results, size);
+        else
+                apply_results(releasing, results);
 }
 
 int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure *failure, bool *ret_gone)
@@ -265,7 +298,7 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
                 image->fd = answer->fds[0];
                 answer->fds[0] = -1;
         }
-        apply_results(releasing, (const char *)answer->data + sizeof(result));
+        take_results(releasing, &result, (const char *)answer->data + sizeof(result));
         if (result.write_back < 0 && result.error >= 0)
                 failure_set(failure, STAGE_WRITE_BACK, result.write_back, NULL);
         if (result.error >= 0 && releasing->release) {

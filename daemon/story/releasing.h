@@ -25,6 +25,15 @@ int releasing_new_unmount(Story *story, Image *image, Volume *const *volumes, si
  */
 void releasing_force(Releasing *releasing);
 
+/*
+ * What was unmounted counts as mounted until releasing_tell(), and nobody is told of it before: what the volumes hold
+ * now is to be read first.
+ */
+void releasing_hold_back(Releasing *releasing);
+
+/* In the model they are unmounted now; each has is_changed set, for the story to tell. Without a result: nothing. */
+void releasing_tell(Releasing *releasing);
+
 /* Starts the job. */
 int releasing_run(Releasing *releasing, JobDone done);
 

@@ -188,3 +188,36 @@ bool volume_equals(const Volume *volume, const Volume *other)
                streq(volume->partition_name, other->partition_name) &&
                streq(volume->partition_uuid, other->partition_uuid);
 }
+
+/* All that a probe says of what is in a volume, and what follows from that. */
+static const size_t content_texts[] = {
+        offsetof(Volume, usage),          offsetof(Volume, type),           offsetof(Volume, version),
+        offsetof(Volume, label),          offsetof(Volume, uuid),           offsetof(Volume, partition_type),
+        offsetof(Volume, partition_name), offsetof(Volume, partition_uuid), offsetof(Volume, name),
+        offsetof(Volume, obstacle),
+};
+
+void volume_take_contents(Volume *volume, Volume *other)
+{
+        uint32_t block_size = volume->block_size;
+
+        volume->block_size = other->block_size;
+        other->block_size = block_size;
+        for (size_t i = 0; i < ELEMENTSOF(content_texts); i++) {
+                char **mine = (char **)((char *)volume + content_texts[i]);
+                char **others = (char **)((char *)other + content_texts[i]);
+                char *text = *mine;
+
+                *mine = *others;
+                *others = text;
+        }
+}
+
+void volume_clear_contents(Volume *volume)
+{
+        char *const texts[] = { volume->usage, volume->type, volume->version, volume->label, volume->uuid };
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++)
+                *texts[i] = 0;
+        volume->block_size = 0;
+}

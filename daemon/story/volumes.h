@@ -26,3 +26,9 @@ bool image_writes_small_blocks(const Image *image);
 
 /* Whether what the volume holds, or that it holds nothing, is the same as in @other. */
 bool volume_equals(const Volume *volume, const Volume *other);
+
+/* Gives @volume what @other holds, its place apart, and @other what @volume held. */
+void volume_take_contents(Volume *volume, Volume *other);
+
+/* It is not known any more what the volume holds. Its name stays, for a mount point. */
+void volume_clear_contents(Volume *volume);
