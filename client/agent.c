@@ -11,12 +11,11 @@
 #include "agent.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "base/macro.h"
+#include "interrupt.h"
 
 /* In the background a question would stop us with SIGTTIN. */
 static bool can_ask(void)
@@ -58,7 +57,7 @@ pid_t agent_start(void)
 
         notify = safe_close(notify);
         struct pollfd p = { .fd = ready };
-        while (poll(&p, 1, -1) < 0 && errno == EINTR)
+        while (interrupt_poll(&p, UINT64_MAX, true) == -EINTR && !interrupt_signal())
                 ;
         return agent;
 }

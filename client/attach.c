@@ -8,8 +8,9 @@
  * no image is refused before it is opened, because to open a device can
  * have effects.
  *
- * If the user interrupts a call, this process ends and with it the connection:
- * the daemon then rolls back. Nothing is to be cleaned up here.
+ * If the user interrupts a call, the daemon undoes it, or has done it before it
+ * was told (see connection.c). What is done is printed, so that nothing is attached
+ * that nobody knows of; then the signal has its usual effect.
  */
 #include "attach.h"
 
@@ -18,6 +19,7 @@
 
 #include "errors.h"
 #include "i18n.h"
+#include "interrupt.h"
 #include "output.h"
 #include "verbs.h"
 
@@ -150,6 +152,9 @@ static int append_image_options(sd_bus_message *m, const Settings *settings)
         if (r < 0)
                 return r;
         r = append_bool(m, settings->on_access, "on-access", true);
+        if (r < 0)
+                return r;
+        r = append_bool(m, settings->verb->bit == VERB_WITH, "hold", true);
         if (r < 0)
                 return r;
         if (settings->has_idle_timeout) {
@@ -297,9 +302,10 @@ static int attach_one(Connection *connection, const Settings *settings, const ch
                         return status;
         }
         connection_say(connection, _("Attaching %s"), name);
+        interrupt_catch();
         r = attach_call(connection, settings, fd, &error, &attached);
         if (r < 0)
-                return error_print_bus(name, &error, r);
+                return connection->cancelled ? STATUS_FAILED : error_print_bus(name, &error, r);
         return print_attached(connection, settings, name, &attached);
 }
 
@@ -308,10 +314,11 @@ int verb_attach(const Settings *settings)
         _cleanup_connection_ Connection connection = { 0 };
         int first = STATUS_OK;
 
-        for (size_t i = 0; i < settings->n_operands; i++) {
+        for (size_t i = 0; i < settings->n_operands && !interrupt_signal(); i++) {
                 int status = attach_one(&connection, settings, settings->operands[i]);
                 if (first == STATUS_OK)
                         first = status;
         }
+        interrupt_end();
         return first;
 }

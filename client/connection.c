@@ -8,15 +8,23 @@
  * NotAuthorized the same call is sent once more with the flag, and with an agent
  * on the terminal if there is no other. The daemon authorises before it acts,
  * so that the first call has had no effect.
+ *
+ * A user who interrupts a call wants it undone. To close the connection would
+ * cancel the call, but if it was just done nobody would read the reply, and what it
+ * has attached would stay. So the daemon is asked to cancel what is under way
+ * (Release), by the same connection, and the wait goes on: the reply is that it is
+ * undone, or that it was done before.
  */
 #include "connection.h"
 
 #include <stdarg.h>
+#include <time.h>
 
 #include "agent.h"
 #include "base/text.h"
 #include "errors.h"
 #include "i18n.h"
+#include "interrupt.h"
 #include "progress.h"
 
 int connection_open(Connection *connection, bool ask_password)
@@ -88,10 +96,53 @@ static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *ret_err
         return 0;
 }
 
+static uint64_t now_usec(void)
+{
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* As sd_bus_wait(), but signals can come in. @notice: as interrupt_poll(). */
+static int wait_for_bus(sd_bus *bus, uint64_t timeout_usec, bool notice)
+{
+        struct pollfd pollfd = { .fd = sd_bus_get_fd(bus) };
+        uint64_t until, now = now_usec();
+        int r = sd_bus_get_events(bus);
+
+        if (r < 0)
+                return r;
+        pollfd.events = (short)r;
+        r = sd_bus_get_timeout(bus, &until);
+        if (r < 0)
+                return r;
+        if (until != UINT64_MAX)
+                timeout_usec = MIN(timeout_usec, until > now ? until - now : 0);
+        return interrupt_poll(&pollfd, timeout_usec, notice);
+}
+
+/* Nobody waits for a reply to this: that of the call is enough. */
+static int cancel(Connection *connection)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
+        int r = connection_new_call(connection, ROOT_PATH, MANAGER_INTERFACE, "Release", &call);
+
+        if (r >= 0)
+                r = sd_bus_message_append(call, "a{sv}", 0);
+        if (r >= 0)
+                r = sd_bus_message_set_expect_reply(call, false);
+        if (r >= 0)
+                r = sd_bus_send(connection->bus, call, NULL);
+        connection->cancelled = true;
+        return r;
+}
+
 /* As sd_bus_call() does, for as long as it takes; @doing is shown meanwhile, if it is not NULL. */
-static int call_and_wait(sd_bus *bus, sd_bus_message *call, const char *doing, sd_bus_error *error,
+static int call_and_wait(Connection *connection, sd_bus_message *call, const char *doing, sd_bus_error *error,
                          sd_bus_message **ret_reply)
 {
+        sd_bus *bus = connection->bus;
         _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_progress_ Progress progress = progress_begin(doing);
@@ -101,9 +152,9 @@ static int call_and_wait(sd_bus *bus, sd_bus_message *call, const char *doing, s
         while (r >= 0 && !reply) {
                 r = sd_bus_process(bus, NULL);
                 if (r == 0)
-                        r = sd_bus_wait(bus, progress_show(&progress));
+                        r = wait_for_bus(bus, progress_show(&progress), !connection->cancelled);
                 if (r == -EINTR)
-                        r = 0;
+                        r = interrupt_signal() && !connection->cancelled ? cancel(connection) : 0;
         }
         if (!reply)
                 return sd_bus_error_set_errno(error, r);
@@ -120,8 +171,8 @@ int connection_call(Connection *connection, sd_bus_message *call, sd_bus_error *
         pid_t agent;
         int r;
 
-        r = call_and_wait(connection->bus, call, connection->doing, error, ret_reply);
-        if (r >= 0 || !connection->ask_password || geteuid() == 0 ||
+        r = call_and_wait(connection, call, connection->doing, error, ret_reply);
+        if (r >= 0 || !connection->ask_password || connection->cancelled || geteuid() == 0 ||
             !sd_bus_error_has_name(error, "org.loopmount1.Error.NotAuthorized"))
                 return r;
 
@@ -132,7 +183,7 @@ int connection_call(Connection *connection, sd_bus_message *call, sd_bus_error *
 
         /* What asks for the password has the terminal to itself. */
         agent = connection->no_agent ? 0 : agent_start();
-        r = call_and_wait(connection->bus, again, agent > 0 ? NULL : connection->doing, error, ret_reply);
+        r = call_and_wait(connection, again, agent > 0 ? NULL : connection->doing, error, ret_reply);
         agent_stop(agent);
         return r;
 }

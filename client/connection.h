@@ -16,8 +16,9 @@
 typedef struct Connection {
         sd_bus *bus;
         bool ask_password;
-        bool no_agent; /* who asks for it is there already, or nobody is */
-        char *doing;   /* see connection_say() */
+        bool no_agent;  /* who asks for it is there already, or nobody is */
+        bool cancelled; /* by a signal (see interrupt.h): the daemon has been told */
+        char *doing;    /* see connection_say() */
 } Connection;
 
 /* Connects, or says why not. Gives an exit code. */
@@ -34,7 +35,9 @@ void connection_say(Connection *connection, const char *format, ...) _printf_(2,
 /*
  * Sends @call and waits for the reply for as long as it takes: the daemon has
  * deadlines of its own, and a person may be typing a password. If the daemon
- * wants authentication the call is made again with leave to ask for it.
+ * wants authentication the call is made again with leave to ask for it. A signal
+ * that interrupt_catch() lets come does not end the wait: the daemon is told to
+ * cancel the call, and the reply says whether it has.
  * @ret_reply may be NULL. -errno, with @error set.
  */
 int connection_call(Connection *connection, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply);

@@ -12,6 +12,7 @@
 #include "attach.h"
 #include "errors.h"
 #include "i18n.h"
+#include "interrupt.h"
 #include "target.h"
 #include "verbs.h"
 
@@ -50,10 +51,14 @@ static int mount_volume(Connection *connection, const Settings *settings, const 
                 r = attach_append_mount_options(call, settings);
         if (r >= 0)
                 r = sd_bus_message_close_container(call);
-        if (r >= 0)
+        if (r >= 0) {
+                interrupt_catch();
                 r = connection_call(connection, call, &error, &reply);
+        }
         if (r >= 0)
                 r = sd_bus_message_read_basic(reply, 's', &mount_point);
+        if (r < 0 && connection->cancelled)
+                return STATUS_FAILED;
         if (r < 0)
                 return error_print_bus(settings->operands[0], &error, r);
         puts(mount_point);
@@ -81,7 +86,7 @@ static int act_on_numbers(const Action *action, Connection *connection, const Se
 {
         int first = STATUS_OK;
 
-        for (size_t i = 0; i < settings->n_volumes; i++) {
+        for (size_t i = 0; i < settings->n_volumes && !interrupt_signal(); i++) {
                 const Volume *volume = image_find_volume(image, settings->volumes[i]);
                 int status;
 
@@ -101,7 +106,7 @@ static int act_on_all(const Action *action, Connection *connection, const Settin
         int first = STATUS_OK;
         bool any = false;
 
-        for (const Volume *v = image->volumes; v; v = v->next) {
+        for (const Volume *v = image->volumes; v && !interrupt_signal(); v = v->next) {
                 int status;
 
                 if (!action->wants(v, settings))
@@ -142,8 +147,10 @@ int verb_mount(const Settings *settings)
 {
         static const Action action = { wants_mount, mount_volume, N_("nothing is left in it that could be mounted"),
                                        true };
+        int status = act_on_target(&action, settings);
 
-        return act_on_target(&action, settings);
+        interrupt_end();
+        return status;
 }
 
 int verb_unmount(const Settings *settings)

@@ -21,6 +21,7 @@
 #include "errors.h"
 #include "file-manager.h"
 #include "i18n.h"
+#include "interrupt.h"
 #include "notification.h"
 #include "target.h"
 #include "verbs.h"
@@ -101,7 +102,10 @@ static int attach(Opening *opening, int fd)
         int r;
 
         settings.mount_options = options;
+        interrupt_catch();
         r = attach_call(&opening->connection, &settings, fd, &error, &attached);
+        if (r < 0)
+                interrupt_end();
         if (r < 0)
                 return error_print_bus(opening->name, &error, r);
         opening->path = TAKE_PTR(attached.path);
@@ -399,6 +403,7 @@ static int open_image(Opening *opening)
         if (!opening->folder)
                 return error_print(STATUS_FAILED, opening->name, "%s", strerror(ENOMEM));
         show_folder(opening);
+        interrupt_end();
         notify(opening, image);
         /* If it went in between, nobody tells us any more. */
         if (opening->notification || opening->file_manager) {

@@ -38,7 +38,7 @@ const Verb verbs[] = {
         { VERB_WITH, "with", "IMAGE -- COMMAND...", N_("attach, run a command in the mount point, detach"),
           N_("The command finds the mount point in $LOOPMOUNT_DIR too, and all of them,\n"
              "one per line, in $LOOPMOUNT_DIRS. Its exit code is passed on, 128+N if\n"
-             "signal N ended it. An image that was attached before stays so.\n"),
+             "signal N ended it. What was mounted before stays so.\n"),
           1, 1, verb_with },
         { VERB_OPEN, "open", "IMAGE", N_("attach, show it in the file manager, offer to eject it"),
           N_("What a double click does. Errors are told on the desktop, too. Returns when\n"
