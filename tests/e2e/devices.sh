@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck disable=SC2154,SC2034 # the variables of guest/lib.sh
+#
+# Images that name a device which is not their own: the attacks of an ordinary user.
+
+# Somebody's journal: a device of root's. Leaves "journal", its node.
+make_journal() {
+    root truncate --size=4M /root/journal.img
+    root mke2fs -q -F -b 1024 -O journal_dev /root/journal.img
+    root losetup --find --show /root/journal.img
+    journal=$out
+    fails 1 ann head -c 1 "$journal"
+    root sha256sum /root/journal.img
+    untouched=$out
+}
+
+# Two images of ann's, which differ in nothing but the superblock: "own.sb" has a journal inside, "theirs.sb" names root's.
+make_images() {
+    ann truncate --size=8M own.img
+    ann mke2fs -q -F -b 1024 -t ext4 -L JOURNAL own.img
+    root cp /home/ann/own.img /root/theirs.img
+    root tune2fs -O ^has_journal /root/theirs.img
+    root tune2fs -J "device=$journal" /root/theirs.img
+    root install -o ann -m 644 /root/theirs.img /home/ann/theirs.img
+    ann_sh "for name in own theirs; do dd if=\$name.img of=\$name.sb bs=1024 skip=1 count=1 status=none; done"
+    # tune2fs has written to the journal: that it is this image's.
+    root sync /root/journal.img
+    root blockdev --flushbufs "$journal"
+    root sha256sum /root/journal.img
+    untouched=$out
+}
+
+# Were it opened only, the driver would have written to it.
+expect_untouched() {
+    root blockdev --flushbufs "$journal"
+    root sha256sum /root/journal.img
+    expect_out "$untouched"
+}
+
+remove_all() {
+    ann rm own.img theirs.img own.sb theirs.sb
+    root losetup --detach "$journal"
+    root rm /root/journal.img /root/theirs.img
+}
+
+superblock() {
+    ann dd if="$1.sb" of=own.img bs=1024 seek=1 count=1 conv=notrunc status=none
+}
+
+test_a_journal_on_another_device() {
+    make_journal
+    make_images
+    fails 6 ann loopmount attach --writable theirs.img
+    expect_err_has "its journal is on another device"
+    fails 6 ann loopmount attach --writable --type ext4 theirs.img
+    expect_err_has "its journal is on another device"
+    attach theirs.img --type ext4
+    expect_mounted "$media/JOURNAL"
+    detach_all
+    expect_untouched
+    remove_all
+}
+
+# The probe, and whoever is asked for a permission, have seen another superblock than the driver does.
+test_a_journal_that_moves_behind_the_probe() {
+    local i
+    make_journal
+    make_images
+    for i in 1 2 3 4; do
+        attach own.img --writable --no-mount
+        superblock theirs
+        fails 6 ann loopmount mount own.img
+        expect_err_has "mounting it as ext4 failed"
+        ann loopmount detach own.img
+        superblock own
+    done
+    expect_untouched
+    attach own.img --writable --on-access
+    superblock theirs
+    fails 1 ann touch "$media/JOURNAL/file"
+    fails 1 root touch "$media/JOURNAL/file"
+    detach_all
+    superblock own
+    expect_untouched
+    remove_all
+}
+
+# At any moment: a process of ann's changes the superblock all the time. Whether a mount succeeds is chance.
+test_a_journal_that_moves_all_the_time() {
+    local i failed=0
+    make_journal
+    make_images
+    start flipper ann sh -c "while [ -e theirs.sb ]; do
+        for name in theirs own; do dd if=\$name.sb of=own.img bs=1024 seek=1 count=1 conv=notrunc status=none; done
+    done; exit 0"
+    for ((i = 0; i < 15; i++)); do
+        tries ann loopmount attach --writable own.img
+        [[ $status -eq 0 ]] || failed=$((failed + 1))
+        tries ann loopmount detach own.img
+    done
+    say "$failed of 15 mounts failed"
+    ann mv theirs.sb gone.sb
+    tries end flipper
+    ann mv gone.sb theirs.sb
+    detach_all
+    expect_untouched
+    remove_all
+}
