@@ -346,6 +346,7 @@ static int release_all(Story *story)
 {
         DetachAll *all = detach_all_of(story);
         Image *image;
+        int r;
 
         all->starting = true;
         /* From the end: those that go at once do not move the others. */
@@ -354,8 +355,11 @@ static int release_all(Story *story)
                 if (!image || !is_meant(all, image))
                         continue;
                 all->n_pending++;
-                if (start_one(all, image) < 0)
-                        all->n_pending--;
+                r = start_one(all, image);
+                if (r >= 0)
+                        continue;
+                all->n_pending--;
+                failure_set(&all->first, STAGE_RELEASE, r, "%s could not be tried", image->name);
         }
         all->starting = false;
         return all->n_pending > 0 ? 1 : sum_up(all);
