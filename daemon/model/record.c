@@ -158,6 +158,22 @@ int record_write(const Image *image)
         return r;
 }
 
+int record_publish(Registry *registry, Image *image)
+{
+        ImageState state = image->state;
+        int r;
+
+        image->state = IMAGE_ATTACHED;
+        r = record_write(image);
+        if (r >= 0)
+                r = registry_add(registry, image);
+        if (r >= 0)
+                return 0;
+        image->state = state;
+        (void)TRY_TWICE(record_write(image));
+        return r;
+}
+
 void record_remove(uint64_t id)
 {
         char path[96];

@@ -11,6 +11,9 @@
 /* Replaces the image's record, at once or not at all. Write it before what it tells of is made. */
 int record_write(const Image *image);
 
+/* Makes it attached, on record and in @registry, which takes it over. On failure all is as it was. */
+int record_publish(Registry *registry, Image *image);
+
 void record_remove(uint64_t id);
 
 /* -EBADMSG: the record makes no sense; -ENOENT. */

@@ -725,16 +725,12 @@ static int hold(const Attach *attach)
 
 static int publish(Story *story, Image *image)
 {
-        int r;
-
-        image->state = IMAGE_ATTACHED;
         if (!image->read_only)
                 image->quiet_until = settle_get_seqnum();
         image->attached_at_usec = now_realtime_usec();
         image->auto_detach = attach_of(story)->request.auto_detach < 0 ? image_count_usable(image) > 0
                                                                        : attach_of(story)->request.auto_detach;
-        r = record_write(image);
-        return r < 0 ? r : registry_add(story->service->registry, image);
+        return record_publish(story->service->registry, image);
 }
 
 static int commit(Story *story)
@@ -745,11 +741,8 @@ static int commit(Story *story)
 
         if (r < 0)
                 return r;
-        if (!attach->existing) {
-                r = publish(story, attach->image);
-                attach->image->state = r < 0 ? IMAGE_ATTACHING : IMAGE_ATTACHED;
-                return r;
-        }
+        if (!attach->existing)
+                return publish(story, attach->image);
         IMAGE_FOREACH_VOLUME (volume, attach->image)
                 if (mounting_includes(attach->mounting, volume))
                         registry_notify(story->service->registry, REGISTRY_VOLUME_CHANGED, attach->image, volume);
