@@ -19,7 +19,7 @@ bool looking_is_lost(const Volume *volume)
 
         if (!waiting && !volume_is_mounted(volume))
                 return false;
-        image_node(volume->image, node);
+        volume_node(volume, node);
         return !mount_is_there(volume->mount_point, waiting ? volume->trigger_id : volume->mount_id,
                                waiting ? NULL : node);
 }

@@ -11,8 +11,10 @@
  * shutdown one may not end: it is taken from the tree all the same, and the
  * device goes when that one leaves it.
  *
- * The daemon's descriptor of the loop device moves into the child, because the
- * last close of it writes back too. It comes back if the device is not released.
+ * The daemon's descriptor of a loop device that is to be released moves into the
+ * child, because the last close of it writes back too. It comes back if the device
+ * is not released. Of a device that stays the child gets a copy: the image has to
+ * outlive a child that dies.
  *
  * What is given up is taken from the tree in any case, which does not block; what
  * follows, the closes, may block for ever. So a second process answers for the
@@ -431,7 +433,8 @@ static int give_up(int channel, Release *release, int fd)
 
 /* ---- The whole ---- */
 
-static int unmount_and_release(Release *release, int fd, int channel)
+/* @given: @fd is the daemon's. */
+static int unmount_and_release(Release *release, int fd, bool given, int channel)
 {
         const ReleaseOrder *order = &release->order;
         ReleaseAnswer answer = { .stage = STAGE_UNMOUNT };
@@ -458,7 +461,8 @@ static int unmount_and_release(Release *release, int fd, int channel)
                         (void)describe_holders(release, 0, &answer);
                 }
         }
-        r = send_answer(channel, release, &answer, fd);
+        /* Of one that stays the daemon has it. */
+        r = send_answer(channel, release, &answer, order->release || !given ? fd : -1);
         return r < 0 || !asked ? r : WORKER_IS_SPENT;
 }
 
@@ -476,5 +480,5 @@ int releasing_work(int channel, const JobOrder *message)
         /* What is taken over from an earlier daemon and was mounted would go with its last mount. */
         if (!order->release && fd < 0)
                 (void)loop_open(order->loop_number, order->devnum, order->diskseq, O_RDONLY, &fd);
-        return unmount_and_release(&release, fd, channel);
+        return unmount_and_release(&release, fd, message->n_fds > 0, channel);
 }

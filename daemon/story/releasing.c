@@ -7,6 +7,7 @@
 #include "mechanism/mount-point.h"
 #include "mechanism/mount.h"
 #include "model/record.h"
+#include "story/looking.h"
 #include "story/releasing-work.h"
 
 /* How long a device may be held by those who look at it only for a moment, as udev does. */
@@ -128,10 +129,24 @@ static void note_release(Image *image)
         image->state = state;
 }
 
+/* Nothing has been done: the image is what it was. */
+static void take_back(const Releasing *releasing, bool stored)
+{
+        Image *image = releasing->image;
+
+        if (!releasing->release)
+                return;
+        if (stored)
+                fdstore_put(image->id, image->fd);
+        image->stored = stored;
+        (void)record_write(image);
+}
+
 int releasing_run(Releasing *releasing, JobDone done)
 {
         Image *image = releasing->image;
         uint64_t timeout_usec = releasing->story->service->config->job_timeout_usec;
+        bool stored = image->stored;
         _cleanup_free_ char *order = NULL;
         FlatWriter writer = { 0 };
         int r = write_order(releasing, &writer);
@@ -140,7 +155,7 @@ int releasing_run(Releasing *releasing, JobDone done)
         if (r < 0)
                 return r;
         /* The service manager's copy would keep the device open. */
-        if (releasing->release && image->stored) {
+        if (releasing->release && stored) {
                 fdstore_drop(image->id);
                 image->stored = false;
         }
@@ -153,14 +168,14 @@ int releasing_run(Releasing *releasing, JobDone done)
                 .order_size = writer.size,
                 .fds = { image->fd },
                 .n_fds = image->fd >= 0,
-                .n_given = image->fd >= 0,
+                .n_given = releasing->release && image->fd >= 0,
                 .timeout_usec = image->read_only ? timeout_usec : timeout_usec * WRITE_BACK_FACTOR,
         };
         r = story_run_job(releasing->story, &spec, done);
-        if (r > 0)
-                image->fd = -1;
+        if (r < 0)
+                take_back(releasing, stored);
         else if (releasing->release)
-                (void)record_write(image);
+                image->fd = -1;
         return r;
 }
 
@@ -263,6 +278,43 @@ static void set_state(Releasing *releasing, ImageState state)
         registry_notify(registry, REGISTRY_IMAGE_CHANGED, image, NULL);
 }
 
+/* By its descriptor or by a mount. */
+static bool is_kept(const Image *image)
+{
+        const Volume *volume;
+
+        if (image->fd >= 0)
+                return true;
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume_is_mounted(volume) && !looking_is_lost(volume))
+                        return true;
+        return false;
+}
+
+/*
+ * The child has died, and what it had done before only the kernel knows. Mounts that
+ * are gone are noticed as if somebody else had unmounted them. True: the image is gone.
+ */
+static bool look_at_remains(Releasing *releasing, int error)
+{
+        Image *image = releasing->image;
+        Registry *registry = releasing->story->service->registry;
+
+        if (loop_is_gone(image->loop_number, image->diskseq)) {
+                forget(releasing->story->service, image);
+                return true;
+        }
+        /* It was killed, and may hang on. */
+        if (error == -ETIMEDOUT || error == -ECANCELED)
+                set_state(releasing, IMAGE_STUCK);
+        else if (!is_kept(image))
+                set_state(releasing, IMAGE_DETACHING);
+        else if (registry_find(registry, image->id) == image)
+                registry_notify(registry, REGISTRY_IMAGE_CHANGED, image, NULL);
+        (void)record_write(image);
+        return false;
+}
+
 /* If it failed, all is mounted as before, and nothing is to be read. */
 static void take_results(Releasing *releasing, const ReleaseAnswer *answer, const char *results)
 {
@@ -282,13 +334,14 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
 {
         Image *image = releasing->image;
         ReleaseAnswer result;
+        bool kept;
 
         *ret_gone = false;
         if (error >= 0 && answer->size != sizeof(result) + releasing->n_volumes * sizeof(ReleaseResult))
                 error = -EBADMSG;
         if (error < 0) {
-                set_state(releasing, IMAGE_STUCK);
                 failure_set(failure, STAGE_RELEASE, error, NULL);
+                *ret_gone = look_at_remains(releasing, error);
                 return error;
         }
         memcpy(&result, answer->data, sizeof(result));
@@ -306,9 +359,10 @@ int releasing_apply(Releasing *releasing, int error, JobAnswer *answer, Failure 
                 *ret_gone = true;
                 return result.write_back;
         }
-        set_state(releasing, result.stage == STAGE_RELEASE ? state_of_remains(&result) : IMAGE_ATTACHED);
+        kept = result.stage != STAGE_RELEASE && is_kept(image);
+        set_state(releasing, kept ? IMAGE_ATTACHED : state_of_remains(&result));
         /* Gone since the child looked last: the event that tells of it may be over. */
-        if (result.stage == STAGE_RELEASE && loop_is_gone(image->loop_number, image->diskseq)) {
+        if (!kept && loop_is_gone(image->loop_number, image->diskseq)) {
                 forget(releasing->story->service, image);
                 *ret_gone = true;
                 return 0;

@@ -4,9 +4,11 @@
  * umount(8) and losetup(8). Detach tells the truth: the device is gone, or it says
  * who holds it.
  */
+#include "lib/fuse-file.h"
 #include "lib/ground.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -527,6 +529,148 @@ static void test_kept(TestGround *g, gconstpointer userdata)
         rmdir(elsewhere);
 }
 
+/* ---- The child that releases dies. ---- */
+
+/* Signals the daemon's children of that name. */
+static unsigned signal_children(TestGround *g, const char *name, int signal)
+{
+        g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", g->daemon->pid, g->daemon->pid);
+        g_autofree char *text = NULL;
+        unsigned n = 0;
+
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        g_auto(GStrv) pids = g_strsplit(g_strchomp(text), " ", -1);
+        for (char **pid = pids; *pid; pid++) {
+                g_autofree char *comm_path = g_strdup_printf("/proc/%s/comm", *pid), *comm = NULL;
+
+                if (!**pid || !g_file_get_contents(comm_path, &comm, NULL, NULL) || !streq(g_strchomp(comm), name))
+                        continue;
+                g_assert_cmpint(kill(atoi(*pid), signal), ==, 0);
+                n++;
+        }
+        return n;
+}
+
+static void assert_state(TestGround *g, const char *image, const char *state)
+{
+        g_autofree char *found = test_property_string(g->root, image, IMAGE, "State");
+
+        g_assert_cmpstr(found, ==, state);
+}
+
+/* Before it has begun: all is as it was, and not stuck. */
+static void test_child_dies_before(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *other = test_image_squashfs("other.img", TEST_ANN);
+        g_auto(GStrv) mount_points = NULL;
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, &mount_points);
+        /* Its child waits for the next job. */
+        g_autofree char *before = test_attach_path(g->ann, other, NULL, NULL);
+
+        (void)userdata;
+        test_detach(g->ann, before);
+        g_assert_cmpuint(signal_children(g, "idle", SIGSTOP), >, 0);
+        g_autoptr(TestCall) call = test_simple_call_start(g->ann, image, IMAGE, "Detach");
+        /* Behind it: the child has its order now. */
+        g_autofree char *name = test_property_string(g->ann, image, IMAGE, "Name");
+        g_assert_nonnull(name);
+        signal_children(g, "idle", SIGKILL);
+        test_call_wait(call);
+        test_assert_failed(call, "Failed", "*");
+        assert_state(g, image, "attached");
+        test_assert_hello(TEST_ANN, mount_points[0]);
+        test_detach(g->ann, image);
+        test_snapshot_wait(g->before, 0);
+        unlink(file);
+        unlink(other);
+}
+
+typedef struct Slow {
+        TestFuseFile *fuse;
+        char *file, *image, *volume;
+} Slow;
+
+/* ann has attached a file whose server can be made not to answer fsync(2). */
+static Slow attach_slow(TestGround *g)
+{
+        Slow slow = { .file = test_image_ext4("file.img", "LABEL", TEST_ANN) };
+
+        slow.fuse = test_fuse_file_start("fuse", slow.file, TEST_ANN, true);
+        slow.image = test_attach_path(g->ann, test_fuse_file_path(slow.fuse),
+                                      "{'read-only': <false>, 'auto-detach': <false>}", NULL);
+        slow.volume = test_volume_path(slow.image, 0);
+        g_assert_cmpint(test_write_as(TEST_ROOT, "/run/media/ann/LABEL/new", "text"), ==, 0);
+        return slow;
+}
+
+/* While what was written is synced, which is behind the unmount, the child is killed. */
+static void kill_in_write_back(TestGround *g, Slow *slow, TestCall *call)
+{
+        test_wait_quiet(test_fuse_file_has_stuck, slow->fuse, "the child to write back");
+        g_assert_cmpuint(signal_children(g, "release", SIGKILL), ==, 1);
+        test_fuse_file_resume(slow->fuse);
+        test_call_wait(call);
+        test_assert_failed(call, "Failed", "*");
+}
+
+static void slow_done(Slow *slow)
+{
+        test_fuse_file_stop(slow->fuse);
+        unlink(slow->file);
+        g_free(slow->file);
+        g_free(slow->image);
+        g_free(slow->volume);
+}
+
+static bool volume_is_unmounted(gpointer userdata)
+{
+        g_autoptr(GDBusConnection) root = test_connect_as(TEST_ROOT);
+        g_auto(GStrv) mount_points = test_property_strings(root, userdata, VOLUME, "MountPoints");
+
+        return mount_points && !*mount_points;
+}
+
+/* An image that is to stay attached does. */
+static void test_child_dies_unmounting(TestGround *g, gconstpointer userdata)
+{
+        Slow slow = attach_slow(g);
+
+        (void)userdata;
+        test_fuse_file_silence_fsync(slow.fuse);
+        g_autoptr(TestCall) call = test_simple_call_start(g->ann, slow.volume, VOLUME, "Unmount");
+        kill_in_write_back(g, &slow, call);
+        assert_state(g, slow.image, "attached");
+        test_wait_quiet(volume_is_unmounted, slow.volume, "the unmount to be noticed");
+        g_autoptr(TestCall) again = test_simple_call(g->ann, slow.volume, VOLUME, "Mount");
+        test_assert_succeeded(again);
+        test_assert_hello(TEST_ANN, "/run/media/ann/LABEL");
+        test_detach(g->ann, slow.image);
+        slow_done(&slow);
+}
+
+/* One that was to go has no mount and no descriptor any more: it goes. */
+static void test_child_dies_releasing(TestGround *g, gconstpointer userdata)
+{
+        Slow slow = attach_slow(g);
+
+        (void)userdata;
+        test_signals_clear(g->signals);
+        test_fuse_file_silence_fsync(slow.fuse);
+        g_autoptr(TestCall) call = test_simple_call_start(g->ann, slow.image, IMAGE, "Detach");
+        kill_in_write_back(g, &slow, call);
+        test_signals_wait_removed(g->signals, slow.image, IMAGE);
+        /* Not stuck in between. */
+        for (unsigned i = 0; i < g->signals->items->len; i++) {
+                const TestSignal *signal = g->signals->items->pdata[i];
+                g_autofree char *text = g_variant_print(signal->parameters, FALSE);
+
+                g_assert_null(strstr(text, "stuck"));
+        }
+        slow_done(&slow);
+        test_snapshot_wait(g->before, 0);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -551,5 +695,8 @@ int main(int argc, char **argv)
         TEST_ADD("/detach/foreign/devices", NULL, test_others_devices);
         TEST_ADD("/detach/again/pinned", NULL, test_pinned);
         TEST_ADD("/detach/again/kept", NULL, test_kept);
+        TEST_ADD("/detach/child-dies/before", NULL, test_child_dies_before);
+        TEST_ADD("/detach/child-dies/unmounting", NULL, test_child_dies_unmounting);
+        TEST_ADD("/detach/child-dies/releasing", NULL, test_child_dies_releasing);
         return g_test_run();
 }
