@@ -33,6 +33,7 @@ struct FilesystemType {
         FilesystemTier tier;
         bool read_only;
         bool opens_devices; /* unless it has the options of @read_only_defaults */
+        bool registers_devices;
 };
 
 typedef enum Source {
@@ -313,7 +314,8 @@ static const FilesystemType types[] = {
         { .name = "btrfs",
           .tier = FILESYSTEM_TIER_UNHARDENED,
           .read_only_defaults = "rescue=nologreplay",
-          .rules = btrfs_rules },
+          .rules = btrfs_rules,
+          .registers_devices = true },
         { .name = "f2fs", .tier = FILESYSTEM_TIER_UNHARDENED, .read_only_defaults = "norecovery", .rules = f2fs_rules },
 };
 
@@ -353,6 +355,11 @@ bool filesystem_opens_devices(const FilesystemType *type, bool read_only)
 bool filesystem_is_read_only(const FilesystemType *type)
 {
         return type->read_only;
+}
+
+bool filesystem_registers_devices(const FilesystemType *type)
+{
+        return type->registers_devices;
 }
 
 const FilesystemRule *filesystem_rule_nth(const FilesystemType *type, size_t n)

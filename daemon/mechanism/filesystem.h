@@ -63,6 +63,9 @@ bool filesystem_opens_devices(const FilesystemType *type, bool read_only);
 /* A file system that can only be read (iso9660, squashfs, erofs). */
 bool filesystem_is_read_only(const FilesystemType *type);
 
+/* The driver keeps a registry of devices by name that outlives mounts (btrfs; see btrfs.h). */
+bool filesystem_registers_devices(const FilesystemType *type);
+
 /* What an option takes behind its "=". */
 typedef enum FilesystemValue {
         FILESYSTEM_VALUE_NONE,

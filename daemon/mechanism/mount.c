@@ -111,8 +111,7 @@ static void read_messages(int fs_fd, char message[static MOUNT_MESSAGE_SIZE])
         }
 }
 
-/* A file system that only this process can see, and that goes with its last descriptor. */
-static int make_private_root(void)
+int mount_make_private(void)
 {
         _cleanup_close_ int fs_fd = fsopen("tmpfs", FSOPEN_CLOEXEC);
         int fd;
@@ -125,7 +124,7 @@ static int make_private_root(void)
 
 int mount_isolate(const MountNode *nodes, size_t n_nodes, int *ret_old, int *ret_root)
 {
-        _cleanup_close_ int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), root = make_private_root();
+        _cleanup_close_ int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), root = mount_make_private();
 
         if (old < 0)
                 return -errno;
@@ -378,7 +377,8 @@ static bool is_of_device(const char *line, const char *device)
         const char *type = strstr(line, " - "), *source = type ? strchr(type + 3, ' ') : NULL;
         size_t n = strlen(device);
 
-        return source && strncmp(source + 1, device, n) == 0 && (source[1 + n] == ' ' || source[1 + n] == 'p');
+        /* Partitions are "/dev/loop3p1"; a name that a driver keeps is "/dev/loop3.41" or "/dev/loop3p1.41". */
+        return source && strncmp(source + 1, device, n) == 0 && source[1 + n] && strchr(" p.", source[1 + n]);
 }
 
 bool mount_is_listed(uint64_t id, const char *device)

@@ -54,6 +54,13 @@ int mount_enter(void);
 const char *mount_table(void);
 
 /*
+ * Makes an empty file system that only this process can see, in which devices can be opened. It is destroyed when the
+ * returned descriptor, of its root directory, is closed. That takes milliseconds, and is better left to the end of a
+ * worker's job.
+ */
+int mount_make_private(void);
+
+/*
  * Makes a root directory of its own for the calling process, with nothing in it
  * but @nodes. Some drivers open further devices whose paths the image names
  * (f2fs; erofs from Linux 5.19 to 6.3): here there are none to be found.

@@ -80,6 +80,7 @@ struct Image {
         bool left_behind_told;     /* ... in the journal */
         uint64_t left_behind_usec; /* CLOCK_MONOTONIC: since when it is in use though he has left; 0: it is not */
         bool partition_scan;
+        bool registered; /* a driver that registers devices (see filesystem.h) may know its devices */
         uid_t owner;
         gid_t owner_gid;
         char *owner_name;

@@ -49,6 +49,7 @@ static const Field image_fields[] = {
         { "HARDENED_ONLY", FIELD_BOOL, offsetof(Image, hardened_only) },
         { "SESSION_BOUND", FIELD_BOOL, offsetof(Image, session_bound) },
         { "PARTITION_SCAN", FIELD_BOOL, offsetof(Image, partition_scan) },
+        { "REGISTERED", FIELD_BOOL, offsetof(Image, registered) },
         { "OWNER", FIELD_U32, offsetof(Image, owner) },
         { "OWNER_GID", FIELD_U32, offsetof(Image, owner_gid) },
         { "OWNER_NAME", FIELD_TEXT, offsetof(Image, owner_name) },

@@ -9,6 +9,7 @@
 
 #include "base/flat.h"
 #include "base/text.h"
+#include "mechanism/btrfs.h"
 #include "mechanism/device-guard.h"
 #include "mechanism/loop.h"
 #include "mechanism/partition.h"
@@ -129,6 +130,33 @@ static int pin_device(const MountOrder *order, Task *task)
                               &task->pin);
 }
 
+/*
+ * What is not mounted must not be registered (see btrfs.h): before a mount is tried, since an entry of an earlier
+ * tenant of the device makes it fail, and after it has failed. The devices are pinned, so that their numbers are nobody
+ * else's.
+ */
+static void forget_unmounted(const Tasks *tasks, bool tried)
+{
+        _cleanup_free_ dev_t *devices = calloc(tasks->order.n_items, sizeof(dev_t));
+        size_t n = 0;
+        int folder;
+
+        for (size_t i = 0; devices && i < tasks->order.n_items; i++) {
+                const Task *task = &tasks->tasks[i];
+
+                if (task->item.registers && task->pin >= 0 && task->result.mount_id == 0)
+                        devices[n++] = task->item.devnum;
+        }
+        if (n == 0)
+                return;
+        /* Closed after the answer, with all else. */
+        folder = mount_make_private();
+        if (folder >= 0)
+                btrfs_forget(folder, devices, n);
+        if (tried)
+                btrfs_announce_others();
+}
+
 static int isolate(Tasks *tasks, int *ret_old, int *ret_root)
 {
         _cleanup_free_ MountNode *nodes = calloc(tasks->order.n_items, sizeof(MountNode));
@@ -146,6 +174,7 @@ static int isolate(Tasks *tasks, int *ret_old, int *ret_root)
                 if (task->result.error >= 0)
                         nodes[n++] = (MountNode){ task->item.node, task->item.devnum };
         }
+        forget_unmounted(tasks, false);
         return mount_isolate(nodes, n, ret_old, ret_root);
 }
 
@@ -214,9 +243,10 @@ int mounting_work(int channel, const JobOrder *message)
         if (r < 0)
                 return r;
         /* Whoever hears that it is mounted may unmount it at once. */
-        for (size_t i = 0; i < tasks.order.n_items; i++) {
+        for (size_t i = 0; i < tasks.order.n_items; i++)
                 safe_close(tasks.tasks[i].fd);
+        forget_unmounted(&tasks, true);
+        for (size_t i = 0; i < tasks.order.n_items; i++)
                 safe_close(tasks.tasks[i].pin);
-        }
         return send_results(channel, &tasks);
 }

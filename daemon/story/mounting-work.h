@@ -5,6 +5,8 @@
 #include "mechanism/job.h"
 #include "mechanism/mount.h"
 
+#define MOUNT_NODE_SIZE 64U
+
 /* Behind it: the folder; each item, and behind that its texts: driver, name, and key and value of its options. */
 typedef struct MountOrder {
         unsigned loop_number;
@@ -19,9 +21,10 @@ typedef struct MountOrderItem {
         unsigned number; /* the volume's, and what else is known of it */
         dev_t devnum;
         uint64_t offset, size;
-        char node[32];
+        char node[MOUNT_NODE_SIZE]; /* the name under which the driver gets it */
         bool read_only;
         bool may_share; /* its last mount had the same driver and options */
+        bool registers; /* the driver keeps the name */
         uint64_t attributes;
         size_t n_options;
 } MountOrderItem;

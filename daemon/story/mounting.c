@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Planning it, the mount points, the order and its result; what the child does is in mounting-work.c. */
 #include <fcntl.h>
+#include <inttypes.h>
 
 #include "base/flat.h"
 #include "base/text.h"
@@ -271,6 +272,21 @@ int mounting_plan(Story *story, Image *image, const MountWish *wish, const uint3
 
 /* ---- What the job's child is told ---- */
 
+/*
+ * A name that a driver keeps must not lead to a later device: it is one that does not exist outside of the driver's
+ * root directory, and that is not used again before the next boot, as the disk sequence number is not.
+ */
+static void name_node(const MountItem *item, char ret[static MOUNT_NODE_SIZE])
+{
+        char node[32];
+
+        volume_node(item->volume, node);
+        if (filesystem_registers_devices(item->type))
+                snprintf(ret, MOUNT_NODE_SIZE, "%s.%" PRIu64, node, item->volume->image->diskseq);
+        else
+                snprintf(ret, MOUNT_NODE_SIZE, "%s", node);
+}
+
 static void write_item(FlatWriter *writer, const MountItem *item)
 {
         const Volume *volume = item->volume;
@@ -282,11 +298,12 @@ static void write_item(FlatWriter *writer, const MountItem *item)
                 .size = volume->size,
                 .read_only = options->read_only,
                 .may_share = volume->superblock && streq(volume->superblock, item->superblock),
+                .registers = filesystem_registers_devices(item->type),
                 .attributes = options->attributes,
                 .n_options = options->n_items,
         };
 
-        volume_node(volume, order.node);
+        name_node(item, order.node);
         flat_write(writer, &order, sizeof(order));
         flat_write_text(writer, filesystem_driver(item->type));
         flat_write_text(writer, strrchr(volume->mount_point, '/') + 1);
@@ -362,6 +379,7 @@ static int try_mount_points(Mounting *mounting, MountItem **ret_item)
                 *ret_item = item;
                 if (!item->has_folder)
                         r = choose_mount_point(mounting, item->volume, item->name);
+                mounting->image->registered |= filesystem_registers_devices(item->type);
         }
         if (r >= 0)
                 r = record_write(mounting->image);

@@ -28,6 +28,7 @@
 #include <sys/wait.h>
 
 #include "base/flat.h"
+#include "mechanism/btrfs.h"
 #include "mechanism/holders.h"
 #include "mechanism/loop.h"
 #include "mechanism/mount.h"
@@ -57,7 +58,7 @@ typedef struct ReleaseItem {
 typedef struct Release {
         ReleaseOrder order;
         ReleaseItem *items;
-        dev_t *devices; /* of its partitions; 0: it has none */
+        dev_t *devices; /* of its partitions (0: it has none), and room for its own */
 } Release;
 
 static void release_done(Release *release)
@@ -260,6 +261,22 @@ static void drop_clones(Release *release)
                 release->items[i].clone = safe_close(release->items[i].clone);
 }
 
+/* After the file systems have ended, and before anybody else can have the device. */
+static void forget_registered(const Release *release)
+{
+        const ReleaseOrder *order = &release->order;
+        int folder;
+
+        if (!order->registered)
+                return;
+        /* Closed after the answer, with all else. */
+        folder = mount_make_private();
+        release->devices[order->n_devices] = order->devnum;
+        if (folder >= 0)
+                btrfs_forget(folder, release->devices, order->n_devices + 1);
+        btrfs_announce_others();
+}
+
 /* ---- Who holds it? ---- */
 
 static char *find_holders(const Release *release, uint64_t mount_id)
@@ -424,6 +441,7 @@ static int give_up(int channel, Release *release, int fd)
         safe_close(ends[1]);
         (void)recv(ends[0], &go, 1, 0);
         drop_clones(release);
+        forget_registered(release);
         if (fd >= 0)
                 (void)loop_release(fd, release->order.loop_number, release->order.diskseq, 0);
         (void)send(ends[0], "", 1, MSG_NOSIGNAL);
@@ -450,6 +468,7 @@ static int unmount_and_release(Release *release, int fd, bool given, int channel
         if (answer.error >= 0)
                 answer.write_back = write_back(release);
         drop_clones(release);
+        forget_registered(release);
         if (!order->read_only && fd >= 0 && fsync(fd) < 0 && answer.write_back == 0)
                 answer.write_back = -errno;
         if (answer.error >= 0 && order->release) {

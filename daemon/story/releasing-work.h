@@ -15,6 +15,7 @@ typedef struct ReleaseOrder {
         bool read_only;
         bool release, lazy,
                 forced;      /* without release only unmounted; what is busy, too; and nobody waits for its end */
+        bool registered;     /* a driver's registry may know its devices */
         bool on_access;      /* there are triggers below the mounts */
         uint64_t grace_usec; /* how long others may hold the device, and closes may take */
         uid_t caller;        /* who is told of those who hold it */

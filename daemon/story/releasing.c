@@ -90,6 +90,7 @@ static int write_order(const Releasing *releasing, FlatWriter *writer)
                 .release = releasing->release,
                 .lazy = releasing->lazy,
                 .forced = releasing->forced,
+                .registered = image->registered,
                 .on_access = image->on_access,
                 .grace_usec = releasing->story->service->shutdown ? SHUTDOWN_GRACE_USEC : RELEASE_GRACE_USEC,
                 .caller = releasing->story->caller.uid,
