@@ -23,6 +23,7 @@
 #include "base/closer.h"
 #include "base/log.h"
 #include "base/paths.h"
+#include "bus/gate.h"
 #include "bus/objects.h"
 #include "bus/request.h"
 #include "manager.h"
@@ -276,7 +277,7 @@ static int set_up_events(Manager *manager)
 static int set_up_bus(Manager *manager)
 {
         Service *service = &manager->service;
-        int r = sd_bus_open_system(&service->bus);
+        int r = gate_open_bus(service->config->job_timeout_usec, &service->bus);
 
         /* For want of memory it may have come to terms with the bus that there are none. */
         if (r >= 0)
@@ -363,6 +364,7 @@ static void tear_down(Manager *manager)
                 (void)sd_bus_flush(service->bus);
         sd_bus_close_unref(service->bus);
         service->bus = NULL;
+        gate_close();
         registry_free(service->registry);
         user_cache_free(service->users);
         config_free(service->config);
@@ -390,7 +392,7 @@ int manager_run(void)
 /* -EEXIST: another one runs, and its images are its own business. */
 static int take_name_if_there_is_a_bus(Service *service)
 {
-        int r = sd_bus_open_system(&service->bus);
+        int r = gate_open_bus(service->config->job_timeout_usec, &service->bus);
 
         if (r >= 0)
                 r = sd_bus_set_method_call_timeout(service->bus, SHUTDOWN_BUS_TIMEOUT_USEC);
@@ -398,8 +400,10 @@ static int take_name_if_there_is_a_bus(Service *service)
                 r = take_name(service->bus);
         if (r == -EEXIST)
                 return r;
-        if (r < 0)
+        if (r < 0) {
                 service->bus = sd_bus_close_unref(service->bus);
+                gate_close();
+        }
         return 0;
 }
 

@@ -10,22 +10,15 @@
  * none of their system calls fails.
  */
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/closer.h"
-
-/* How often the parent looks whether its child has got to run, and from when on with pauses; usually a few times. */
-#define WITHDRAW_TRIES_MAX 50000U
-#define WITHDRAW_TRIES_PAUSING 100U
-static const struct timespec look_pause = { .tv_nsec = 20000 };
 
 /* Few system calls; and what the C library puts around them. */
 #define CLOSER_STACK_SIZE 16384
@@ -34,9 +27,8 @@ typedef struct Closer {
         pid_t pid;
         pid_t parent;
         _Atomic int fd; /* what is to be closed; -1: it has been begun, or taken back */
-        bool keeps_number;
-        int order;    /* an eventfd: there is something to close; -1: none could be had, and it closes only one */
-        bool watched; /* by the event loop, which reaps it */
+        int order;      /* an eventfd: there is something to close; -1: none could be had, and it closes only one */
+        bool watched;   /* by the event loop, which reaps it */
         sd_event *event;
         sd_event_source *on_exit;
         struct Closer *next; /* so that a leak checker finds those that hang */
@@ -61,8 +53,7 @@ __attribute__((no_sanitize("address", "undefined"))) static bool carry_out(Close
         if (fd >= 0) {
                 /* Replacing ignores what the flush says, closing would not. */
                 (void)dup3(nowhere, fd, O_CLOEXEC);
-                if (!closer->keeps_number)
-                        (void)close(fd);
+                (void)close(fd);
         }
         (void)prctl(PR_SET_NAME, CLOSER_IDLE_NAME);
         return closer->order >= 0 && atomic_compare_exchange_strong(&idle, &nobody, closer);
@@ -107,10 +98,9 @@ static void bury(Closer *closer)
 {
         sd_event *event = closer->event;
         int fd = atomic_exchange(&closer->fd, -1);
-        bool again = fd >= 0 && !closer->keeps_number;
 
         closer_free(closer);
-        if (again)
+        if (fd >= 0)
                 closer_close(event, fd);
 }
 
@@ -133,7 +123,7 @@ static int on_closer_exit(sd_event_source *source, const siginfo_t *info, void *
 }
 
 /* The event loop reaps it; nobody waits for it. @fd: what it closes first; -1: nothing. */
-static int start_closer(sd_event *event, int fd, bool keeps_number, Closer **ret)
+static int start_closer(sd_event *event, int fd, Closer **ret)
 {
         Closer *closer = aligned_alloc(_Alignof(Closer), sizeof(*closer));
         int r;
@@ -143,7 +133,6 @@ static int start_closer(sd_event *event, int fd, bool keeps_number, Closer **ret
         closer->event = event;
         closer->on_exit = NULL;
         closer->parent = getpid();
-        closer->keeps_number = keeps_number;
         atomic_init(&closer->fd, fd);
         closer->order = eventfd(0, EFD_CLOEXEC);
         closer->pid = clone(run_closer, closer->stack + CLOSER_STACK_SIZE, CLONE_VM | CLONE_FILES | SIGCHLD, closer);
@@ -170,7 +159,7 @@ int closer_set_up(sd_event *event)
                 nowhere = open("/dev/null", O_PATH | O_CLOEXEC);
         if (nowhere < 0)
                 return -errno;
-        r = start_closer(event, -1, false, &closer);
+        r = start_closer(event, -1, &closer);
         if (r < 0)
                 return r;
         if (closer->order < 0)
@@ -202,7 +191,7 @@ static void put_back(Closer *closer)
                 (void)kill(closer->pid, SIGKILL);
 }
 
-static int order_close(sd_event *event, int fd, bool keeps_number, Closer **ret)
+static int order_close(sd_event *event, int fd, Closer **ret)
 {
         Closer *closer;
         int r;
@@ -210,8 +199,7 @@ static int order_close(sd_event *event, int fd, bool keeps_number, Closer **ret)
         reap_unwatched();
         closer = *ret = atomic_exchange(&idle, NULL);
         if (!closer)
-                return start_closer(event, fd, keeps_number, ret);
-        closer->keeps_number = keeps_number;
+                return start_closer(event, fd, ret);
         atomic_store(&closer->fd, fd);
         if (TRY_TWICE(eventfd_write(closer->order, 1)) >= 0)
                 return 0;
@@ -225,57 +213,6 @@ void closer_close(sd_event *event, int fd)
 {
         Closer *closer;
 
-        if (order_close(event, fd, false, &closer) < 0)
+        if (order_close(event, fd, &closer) < 0)
                 safe_close(fd);
-}
-
-/* The table entry is replaced at once, before the file is flushed. */
-static bool leads_nowhere(int fd)
-{
-        int flags = fcntl(fd, F_GETFL);
-
-        return flags < 0 || flags & O_PATH;
-}
-
-/* From what it had to close; or it has died. */
-static bool is_back(const Closer *closer)
-{
-        siginfo_t info = { 0 };
-
-        if (atomic_load(&idle) == closer)
-                return true;
-        return waitid(P_PID, (id_t)closer->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
-}
-
-/* On failure it is not withdrawn later either: its number may be somebody else's then. */
-static int withdraw(sd_event *event, int fd)
-{
-        Closer *closer;
-        int r = order_close(event, fd, true, &closer);
-
-        for (unsigned i = 0; r >= 0 && !leads_nowhere(fd); i++) {
-                if (i < WITHDRAW_TRIES_PAUSING)
-                        (void)sched_yield();
-                else if (is_back(closer))
-                        r = leads_nowhere(fd) ? 0 : -ECHILD;
-                else if (i >= WITHDRAW_TRIES_MAX)
-                        r = -ETIMEDOUT;
-                else
-                        (void)ppoll(NULL, 0, &look_pause, NULL);
-        }
-        if (r == -ECHILD || r == -ETIMEDOUT)
-                atomic_store(&closer->fd, -1);
-        return r;
-}
-
-int closer_withdraw(sd_event *event, int fd)
-{
-        int r;
-
-        /* Such a descriptor is no open file: there is nothing to flush. */
-        if (leads_nowhere(fd))
-                return 0;
-        r = withdraw(event, fd);
-        /* One that had been killed. */
-        return r == -ECHILD ? withdraw(event, fd) : r;
 }

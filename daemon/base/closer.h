@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Closing what users have opened, which may block for ever: in a process that may hang in it. */
+/* Closing what may block for ever: in a process that may hang in it. */
 #pragma once
 
 #include <systemd/sd-event.h>
@@ -17,14 +17,7 @@ int closer_set_up(sd_event *event);
 void closer_tear_down(void);
 
 /*
- * Closes @fd in a child, for a descriptor whose close may block. That is each one
- * that a user has opened: close(2) has the file system flush the file, also when
- * it is not the last; a FUSE server may never answer that.
+ * Closes @fd in a child, for a descriptor whose last close may block: that of a device, which is written back, or of a
+ * socket with descriptors in it. No user's file is ever in our descriptor table (see bus/gate.c).
  */
 void closer_close(sd_event *event, int fd);
-
-/*
- * The same for a descriptor that somebody else will close (a message): its number
- * stays, and leads nowhere. 0: it is harmless now; < 0: it is not.
- */
-int closer_withdraw(sd_event *event, int fd);

@@ -31,57 +31,34 @@
 
 /* ---- The file in a message ---- */
 
-/* What can be told of it without asking its file system, which might not answer. */
 typedef struct File {
         int parcel;
-        int flags;
-        int seals;  /* < 0: it has none */
-        char *path; /* raw bytes */
+        ParcelLabel label;
 } File;
 
-/* For display and for names only: it may have been renamed, or be nowhere. */
-static char *read_path(int fd)
-{
-        char link[64], path[4096];
-        ssize_t n;
-
-        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-        n = readlink(link, path, sizeof(path));
-        return n < 0 ? strdup("") : strndup(path, (size_t)n);
-}
-
 /*
- * Takes the file out of the message, whose own descriptor leads nowhere then: to
- * close it later must not block. First thing to be done with each such message.
- * -EDQUOT: to be refused, and nothing else was done with it.
+ * Takes the file out of the message: the gate has put a parcel in its place.
+ * -EDQUOT: the caller has too many requests under way; -EUSERS: too many files that hang.
  */
 static int take_file(Service *service, sd_bus_message *message, File *ret)
 {
-        File file = { .parcel = -1 };
         int fd, r = sd_bus_message_read_basic(message, 'h', &fd);
 
-        if (r < 0) {
-                request_withdraw_strangers(service);
+        if (r < 0)
                 return r;
-        }
-        if (request_is_surplus(message)) {
-                r = closer_withdraw(service->event, fd);
-                return r < 0 ? r : -EDQUOT;
-        }
-        file.flags = fcntl(fd, F_GETFL);
-        file.seals = fcntl(fd, F_GET_SEALS);
-        file.path = read_path(fd);
-        r = file.path ? parcel_wrap(fd, &file.parcel) : -ENOMEM;
+        fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+                return -errno;
+        r = parcel_read_label(fd, &ret->label);
         if (r >= 0)
-                r = closer_withdraw(service->event, fd);
-        if (r < 0) {
-                free(file.path);
-                if (file.parcel >= 0)
-                        closer_close(service->event, file.parcel);
-                return r;
-        }
-        *ret = file;
-        return 0;
+                r = ret->label.error;
+        if (r >= 0 && request_is_surplus(message))
+                r = -EDQUOT;
+        if (r < 0)
+                closer_close(service->event, fd);
+        else
+                ret->parcel = fd;
+        return r;
 }
 
 /* ---- Attach: the message ---- */
@@ -110,10 +87,10 @@ static int check_flags(int flags, char **ret_complaint)
 
 static int check_writable(const File *file, char **ret_complaint)
 {
-        if ((file->flags & O_ACCMODE) != O_RDWR)
+        if ((file->label.flags & O_ACCMODE) != O_RDWR)
                 return complain(ret_complaint, "Option \"read-only\": the file is open for reading only, so it "
                                                "cannot be attached writable");
-        if (file->seals >= 0 && file->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
+        if (file->label.seals >= 0 && file->label.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
                 return complain(ret_complaint, "Option \"read-only\": the file is sealed against writing");
         return 0;
 }
@@ -222,8 +199,8 @@ static int read_attach(Service *service, sd_bus_message *message, AttachRequest 
                 return r;
         request->event = service->event;
         request->parcel = file.parcel;
-        request->backing_file = file.path;
-        r = check_flags(file.flags, ret_complaint);
+        request->backing_file = strdup(file.label.path);
+        r = request->backing_file ? check_flags(file.label.flags, ret_complaint) : -ENOMEM;
         if (r >= 0)
                 r = read_attach_options(message, request, ret_complaint);
         if (r >= 0 && !request->read_only)
@@ -268,7 +245,7 @@ static int method_attach(sd_bus_message *message, void *userdata, sd_bus_error *
         int r = read_attach(service, message, &attach, &complaint);
 
         (void)error;
-        if (r == -EDQUOT)
+        if (r == -EDQUOT || r == -EUSERS)
                 return request_refuse(message, r);
         if (r == -EINVAL && complaint)
                 return error_reply_invalid(message, "%s", complaint);
@@ -311,11 +288,10 @@ static int method_find_by_file(sd_bus_message *message, void *userdata, sd_bus_e
         int r = take_file(service, message, &file);
 
         (void)error;
-        if (r == -EDQUOT)
+        if (r == -EDQUOT || r == -EUSERS)
                 return request_refuse(message, r);
         if (r < 0)
                 return error_reply_early(message, r);
-        free(file.path);
         r = request_new(message, reply_find, &request);
         if (r < 0) {
                 closer_close(service->event, file.parcel);

@@ -136,30 +136,6 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         return 1;
 }
 
-/*
- * Only two methods take a file out of their message; the bus policy lets no file
- * through to others. A call of one of them that sd-bus is going to refuse, and
- * free, is refused here, when its file is out of the way.
- */
-static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error)
-{
-        bool attach = sd_bus_message_is_method_call(message, NULL, "Attach") > 0;
-        bool find = sd_bus_message_is_method_call(message, NULL, "FindByFile") > 0;
-
-        (void)error;
-        if (!attach && !find)
-                return 0;
-        if (sd_bus_message_has_signature(message, attach ? "ha{sv}" : "h") > 0 &&
-            streq(strempty(sd_bus_message_get_path(message)), BUS_ROOT_PATH) &&
-            streq(strempty(sd_bus_message_get_interface(message)), BUS_MANAGER_INTERFACE))
-                return 0;
-        request_withdraw_strangers(userdata);
-        return sd_bus_reply_method_errorf(message, SD_BUS_ERROR_INVALID_ARGS,
-                                          "The arguments of " BUS_MANAGER_INTERFACE ".%s at " BUS_ROOT_PATH
-                                          " are \"%s\"",
-                                          attach ? "Attach" : "FindByFile", attach ? "ha{sv}" : "h");
-}
-
 /* Where the machine has none, sd-bus takes the question for an error of the connection, and closes that. */
 static int on_question_for_machine_id(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
@@ -175,10 +151,8 @@ static int on_question_for_machine_id(sd_bus_message *message, void *userdata, s
 int bus_register_objects(Service *service)
 {
         sd_bus *bus = service->bus;
-        int r = sd_bus_add_filter(bus, NULL, on_message, service);
+        int r = sd_bus_add_filter(bus, NULL, on_question_for_machine_id, NULL);
 
-        if (r >= 0)
-                r = sd_bus_add_filter(bus, NULL, on_question_for_machine_id, NULL);
         if (r >= 0)
                 r = sd_bus_add_object_manager(bus, NULL, BUS_ROOT_PATH);
         if (r >= 0)

@@ -6,13 +6,6 @@
  * Who the caller is comes from the bus, not from the message.
  */
 #include "bus/request.h"
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-
-#include "base/closer.h"
-#include "base/text.h"
 #include "bus/errors.h"
 #include "story/detach.h"
 
@@ -352,80 +345,4 @@ int request_find_holders(Service *service)
         for (size_t i = registry_count(service->registry); r >= 0 && i > 0; i--)
                 r = find_holders_of(service, registry_nth(service->registry, i - 1));
         return r;
-}
-
-/* ---- Files in messages that nobody wants ---- */
-
-typedef struct DeviceNumber {
-        uint32_t major, minor;
-} DeviceNumber;
-
-/* What the daemon has of its own: /proc, the event loop's descriptors, and those of its children. */
-typedef struct OwnDevices {
-        DeviceNumber numbers[3];
-        size_t n;
-} OwnDevices;
-
-/* An empty mask asks no file system; it gives the device, and the type where anybody may know it. */
-static int look_at(int fd, DeviceNumber *ret_device, mode_t *ret_mode)
-{
-        struct statx stx;
-
-        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx) < 0)
-                return -errno;
-        *ret_device = (DeviceNumber){ stx.stx_dev_major, stx.stx_dev_minor };
-        *ret_mode = stx.stx_mode;
-        return 0;
-}
-
-static void add_own(OwnDevices *own, int fd)
-{
-        mode_t mode;
-
-        if (look_at(fd, &own->numbers[own->n], &mode) >= 0)
-                own->n++;
-}
-
-/*
- * Sockets, pipes, devices and directories, as our own triggers are, are nothing that could hang: a directory is not
- * flushed. The rest of our own is known by its device.
- */
-static bool is_stranger(int fd, const OwnDevices *own)
-{
-        DeviceNumber device;
-        mode_t mode;
-        int r = look_at(fd, &device, &mode);
-
-        /* Closed meanwhile by a child of ours: the number may be another one's soon. */
-        if (r < 0)
-                return r != -EBADF;
-        for (size_t i = 0; i < own->n; i++)
-                if (device.major == own->numbers[i].major && device.minor == own->numbers[i].minor)
-                        return false;
-        return !S_ISSOCK(mode) && !S_ISBLK(mode) && !S_ISCHR(mode) && !S_ISFIFO(mode) && !S_ISDIR(mode);
-}
-
-static void closedirp(DIR **directory)
-{
-        if (*directory)
-                closedir(*directory);
-}
-
-void request_withdraw_strangers(Service *service)
-{
-        _cleanup_(closedirp) DIR *directory = opendir("/proc/self/fd");
-        _cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-        OwnDevices own = { 0 };
-        struct dirent *entry;
-        uint64_t fd;
-
-        if (!directory || pidfd < 0)
-                return;
-        add_own(&own, dirfd(directory));
-        add_own(&own, sd_event_get_fd(service->event));
-        add_own(&own, pidfd);
-        while ((entry = readdir(directory)))
-                if (text_parse_uint(entry->d_name, INT32_MAX, &fd) >= 0 && fd > STDERR_FILENO &&
-                    is_stranger((int)fd, &own))
-                        (void)closer_withdraw(service->event, (int)fd);
 }

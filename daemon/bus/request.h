@@ -38,13 +38,6 @@ void request_done(Story *story, const Failure *failure, void *userdata);
 int request_started(Request *request, int r);
 
 /*
- * For a message that may bring a file, but is not what it should be, so that the
- * file cannot be taken out of it: makes every file in the descriptor table that is
- * not the daemon's own lead nowhere. Then the message can be freed.
- */
-void request_withdraw_strangers(Service *service);
-
-/*
  * For a message that would cost more to take in than to refuse: whether its sender
  * is known to have as many requests under way as he may. Asks nobody.
  */

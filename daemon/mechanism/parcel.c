@@ -1,19 +1,30 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The message stays in the socket's queue; looking at it (MSG_PEEK) makes a descriptor each time. */
+/* The message stays in the socket's queue; looking at it (MSG_PEEK) makes a descriptor each time it is asked for. */
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include "base/fd-message.h"
 #include "mechanism/parcel.h"
 
-int parcel_wrap(int fd, int *ret_parcel)
+void parcel_label(int fd, ParcelLabel *ret)
 {
-        char byte = 0;
-        struct iovec part = { .iov_base = &byte, .iov_len = 1 };
+        char link[64];
+        ssize_t n;
+
+        *ret = (ParcelLabel){ .flags = fcntl(fd, F_GETFL), .seals = fcntl(fd, F_GET_SEALS) };
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        n = readlink(link, ret->path, sizeof(ret->path) - 1);
+        ret->path[MAX(n, 0)] = 0;
+}
+
+int parcel_wrap(int fd, const ParcelLabel *label, int *ret_parcel)
+{
+        struct iovec part = { .iov_base = (void *)label, .iov_len = sizeof(*label) };
         int ends[2], r;
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
                 return -errno;
-        r = fd_message_send(ends[0], MSG_DONTWAIT, &part, 1, &fd, 1);
+        r = fd_message_send(ends[0], MSG_DONTWAIT, &part, 1, &fd, fd >= 0);
         safe_close(ends[0]);
         if (r < 0) {
                 safe_close(ends[1]);
@@ -21,6 +32,15 @@ int parcel_wrap(int fd, int *ret_parcel)
         }
         *ret_parcel = ends[1];
         return 0;
+}
+
+int parcel_read_label(int parcel, ParcelLabel *ret)
+{
+        ssize_t n = recv(parcel, ret, sizeof(*ret), MSG_PEEK | MSG_DONTWAIT);
+
+        if (n < 0)
+                return -errno;
+        return n == sizeof(*ret) && memchr(ret->path, 0, sizeof(ret->path)) ? 0 : -EBADMSG;
 }
 
 int parcel_unwrap(int parcel, int *ret_fd)

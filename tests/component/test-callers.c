@@ -4,6 +4,7 @@
  * what others notice (how long their calls take), and that nothing of it stays:
  * no memory, no descriptor, no child.
  */
+#include "lib/fuse-file.h"
 #include "lib/ground.h"
 #include "lib/latency.h"
 #include "lib/polkit.h"
@@ -13,6 +14,7 @@
 #include <gio/gunixfdlist.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -819,6 +821,214 @@ static void test_raced_folder(Fixture *f, gconstpointer userdata)
         assert_nothing_kept(f, "links in the place of the folder");
 }
 
+/* ---- files in messages that are refused ---- */
+
+static void send_signal_with(GDBusConnection *bus, int fd)
+{
+        g_autoptr(GDBusMessage) message = g_dbus_message_new_signal(ROOT_PATH, MANAGER, "Nothing");
+        g_autoptr(GUnixFDList) list = g_unix_fd_list_new();
+
+        g_dbus_message_set_destination(message, BUS_NAME);
+        g_unix_fd_list_append(list, fd, NULL);
+        g_dbus_message_set_unix_fd_list(message, list);
+        g_dbus_connection_send_message(bus, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, NULL, NULL);
+}
+
+typedef struct Stranger {
+        gint stop;
+        gint n_sent;
+        int fd; /* 0: none */
+} Stranger;
+
+/* From a fresh connection: calls whose arguments are wrong, and signals, with a file or without. */
+static void send_strange(Stranger *stranger)
+{
+        GDBusConnection *visitor = test_connect_as(TEST_NOBODY);
+
+        g_dbus_connection_set_exit_on_close(visitor, FALSE);
+        for (unsigned i = 0; i < 5; i++) {
+                send_message(visitor, ROOT_PATH, MANAGER, "Attach", g_variant_new("(s)", "x"), stranger->fd, true);
+                if (stranger->fd > 0)
+                        send_signal_with(visitor, stranger->fd);
+        }
+        /* All are through then: the bus itself refuses messages to the daemon while it has 64 descriptors for it. */
+        g_autoptr(TestCall) last = call_in_thread(visitor, ROOT_PATH, MANAGER, "Attach", g_variant_new("(s)", "x"), 0);
+        g_assert_nonnull(last->error);
+        g_dbus_connection_close_sync(visitor, NULL, NULL);
+        g_object_unref(visitor);
+        g_atomic_int_inc(&stranger->n_sent);
+}
+
+static gpointer run_stranger(gpointer userdata)
+{
+        Stranger *stranger = userdata;
+
+        while (!g_atomic_int_get(&stranger->stop))
+                send_strange(stranger);
+        return NULL;
+}
+
+/* What the bus itself refuses, since it has too many messages for the daemon, is sent again. */
+static TestCall *attach_patiently(Fixture *f)
+{
+        for (;;) {
+                TestCall *call = test_attach(f->ann, f->fd, "{'mount': <false>}");
+
+                if (!call->error || !g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED))
+                        return call;
+                test_call_free(call);
+        }
+}
+
+static void detach_patiently(Fixture *f, const char *image)
+{
+        for (;;) {
+                g_autoptr(TestCall) call = test_simple_call(f->ann, image, IMAGE, "Detach");
+
+                if (call->error && g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED))
+                        continue;
+                test_assert_succeeded(call);
+                return;
+        }
+}
+
+/* None of ann's requests is refused while strangers send such, who may do nothing here. */
+static void attach_among_strangers(Fixture *f, const char *what, int fd)
+{
+        Stranger stranger = { .fd = fd };
+        GThread *threads[] = { g_thread_new("stranger", run_stranger, &stranger),
+                               g_thread_new("stranger", run_stranger, &stranger) };
+
+        for (unsigned i = 0; i < 100; i++) {
+                g_autoptr(TestCall) call = attach_patiently(f);
+                const char *image;
+
+                test_assert_succeeded(call);
+                g_variant_get_child(call->reply, 0, "&o", &image);
+                detach_patiently(f, image);
+        }
+        g_atomic_int_set(&stranger.stop, true);
+        for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+                g_thread_join(threads[i]);
+        g_test_message("%s: %d connections", what, stranger.n_sent);
+        g_assert_cmpint(stranger.n_sent, >, 10);
+        assert_nothing_kept(f, what);
+}
+
+static void test_strangers(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        attach_among_strangers(f, "strangers without files", 0);
+        attach_among_strangers(f, "strangers with files", f->fd);
+}
+
+/* ---- files that are never closed ---- */
+
+/* A file of nobody's, whose server answers FLUSH to everybody but the daemon's own processes. */
+typedef struct Trap {
+        char *file;
+        TestFuseFile *fuse;
+        int fd;
+} Trap;
+
+static void trap_set(Fixture *f, Trap *trap)
+{
+        test_polkit_set(f->polkit, "org.loopmount1.attach", "deny");
+        trap->file = test_image_ext4("trap.img", "TRAP", TEST_NOBODY);
+        trap->fuse = test_fuse_file_start("trap", trap->file, TEST_NOBODY, true);
+        trap->fd = test_open_as(TEST_NOBODY, test_fuse_file_path(trap->fuse), O_RDONLY);
+        test_fuse_file_silence_flush(trap->fuse);
+}
+
+static void trap_clear(Trap *trap)
+{
+        close(trap->fd);
+        test_fuse_file_stop(trap->fuse);
+        unlink(trap->file);
+        g_free(trap->file);
+}
+
+static TestCall *attach_trap(const Trap *trap)
+{
+        GDBusConnection *visitor = test_connect_as(TEST_NOBODY);
+        TestCall *call = attach_in_thread(visitor, trap->fd);
+
+        g_dbus_connection_close_sync(visitor, NULL, NULL);
+        g_object_unref(visitor);
+        return call;
+}
+
+static void send_traps(const Trap *trap)
+{
+        Stranger stranger = { .fd = trap->fd };
+
+        for (unsigned i = 0; i < 50; i++) {
+                g_autoptr(TestCall) call = attach_trap(trap);
+
+                g_assert_nonnull(call->error);
+                send_strange(&stranger);
+                if (i > 10)
+                        test_assert_failed(call, "LimitExceeded", "*closed*");
+        }
+}
+
+static unsigned count_hanging(Fixture *f)
+{
+        g_autoptr(TestSnapshot) now = test_snapshot_take(f->daemon->pid);
+
+        return test_snapshot_count(now, "child catcher") + test_snapshot_count(now, "child closer");
+}
+
+/*
+ * Nobody may not attach; but what he sends has to be closed, and hangs in that. It is two or three processes, others
+ * notice nothing of them, and they hold nothing that the next daemon needs. Without fusectl they cannot be ended.
+ */
+static void test_hanging_closes(Fixture *f, gconstpointer userdata)
+{
+        Trap trap = { 0 };
+
+        (void)userdata;
+        trap_set(f, &trap);
+        send_traps(&trap);
+        g_assert_cmpuint(count_hanging(f), <=, 3);
+        g_assert_cmpuint(count_hanging(f), >, 0);
+        test_polkit_set(f->polkit, "org.loopmount1.attach", "allow");
+        test_latency(f->bob, "while closes hang");
+        g_autofree char *image = test_attach_path(f->ann, f->file, NULL, NULL);
+        test_detach(f->ann, image);
+
+        f->daemon = test_daemon_kill(f->daemon);
+        f->daemon = test_daemon_start_again();
+        g_autofree char *again = test_attach_path(f->ann, f->file, NULL, NULL);
+        test_detach(f->ann, again);
+        test_fuse_file_resume(trap.fuse);
+        trap_clear(&trap);
+}
+
+static bool has_none_hanging(gpointer userdata)
+{
+        return count_hanging(userdata) == 0;
+}
+
+/* Behind the deadline his FUSE connection is aborted, which ends them. */
+static void test_hanging_closes_end(Fixture *f, gconstpointer userdata)
+{
+        Trap trap = { 0 };
+        struct stat st;
+
+        (void)userdata;
+        g_assert_cmpint(mount("fusectl", "/sys/fs/fuse/connections", "fusectl", 0, NULL), ==, 0);
+        trap_set(f, &trap);
+        g_autoptr(TestCall) call = attach_trap(&trap);
+        test_assert_failed(call, "NotAuthorized", "*");
+        g_assert_cmpuint(count_hanging(f), ==, 1);
+        test_wait_quiet(has_none_hanging, f, "the hanging close to end");
+        g_assert_cmpint(fstat(trap.fd, &st), <, 0);
+        g_assert_cmpint(umount2("/sys/fs/fuse/connections", MNT_DETACH), ==, 0);
+        trap_clear(&trap);
+        assert_nothing_kept(f, "a hanging close");
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -829,6 +1039,9 @@ int main(int argc, char **argv)
         ADD("/callers/others-images", NULL, test_others_images);
         ADD("/callers/folder/moved", NULL, test_moved_folder);
         ADD("/callers/folder/raced", NULL, test_raced_folder);
+        ADD("/callers/strangers", NULL, test_strangers);
+        ADD("/callers/hanging-closes/many", NULL, test_hanging_closes);
+        ADD("/callers/hanging-closes/end", "[Limits]\nJobTimeoutSec=1\n", test_hanging_closes_end);
         ADD("/callers/flood/requests", NULL, test_flood);
         ADD("/callers/flood/without-replies", NULL, test_flood_without_replies);
         ADD("/callers/flood/prompts", "[Limits]\nMaxRequestsPerUser=1000\n", test_prompts);

@@ -32,6 +32,7 @@
 #include <sys/wait.h>
 
 #include "base/closer.h"
+#include "bus/gate.h"
 
 #define CALLS_MAX 65536
 #define NUMBERS_MAX 1024
@@ -404,16 +405,17 @@ static Process *seize(pid_t pid)
         return process;
 }
 
-static bool is_closer(const char *pid)
+static bool is_closer_or_gate(const char *pid)
 {
         g_autofree char *path = g_strdup_printf("/proc/%s/comm", pid), *comm = NULL;
 
-        return g_file_get_contents(path, &comm, NULL, NULL) && streq(g_strchomp(comm), CLOSER_IDLE_NAME);
+        return g_file_get_contents(path, &comm, NULL, NULL) &&
+               (streq(g_strchomp(comm), CLOSER_IDLE_NAME) || streq(comm, GATE_NAME));
 }
 
 /*
  * Children that wait for their next job, in the order in which they were made: "d.w1" and so on. Not the closer: it
- * makes no call that can fail.
+ * makes no call that can fail; nor the gate, whose end is the daemon's.
  */
 static void seize_children(void)
 {
@@ -424,7 +426,7 @@ static void seize_children(void)
                 return;
         g_auto(GStrv) pids = g_strsplit(g_strchomp(text), " ", -1);
         for (char **pid = pids; *pid; pid++) {
-                Process *process = **pid && !is_closer(*pid) ? seize(atoi(*pid)) : NULL;
+                Process *process = **pid && !is_closer_or_gate(*pid) ? seize(atoi(*pid)) : NULL;
 
                 if (!process)
                         continue;

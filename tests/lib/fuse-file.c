@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 
 #include "base/closer.h"
+#include "bus/gate.h"
 #include "lib/image.h"
 
 #define FILE_NODE 2u
@@ -213,7 +214,8 @@ static bool is_of_daemon(const struct fuse_in_header *header)
         if (n <= 0)
                 return false;
         comm[strcspn(comm, "\n")] = 0;
-        return strcmp(comm, "loopmountd") == 0 || strcmp(comm, CLOSER_NAME) == 0;
+        return strcmp(comm, "loopmountd") == 0 || strcmp(comm, CLOSER_NAME) == 0 || strcmp(comm, GATE_NAME) == 0 ||
+               strcmp(comm, GATE_CATCHER_NAME) == 0;
 }
 
 static void handle(Server *server, const struct fuse_in_header *header, const void *body)

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/closer.h"
+#include "bus/gate.h"
 #include "lib/wait.h"
 #include "mechanism/job.h"
 
@@ -139,26 +140,47 @@ static bool is_idle_closer(const char *pid)
         return g_file_get_contents(path, &text, NULL, NULL) && strstr(text, "(" CLOSER_IDLE_NAME ") S");
 }
 
+static char **children_of(const char *pid)
+{
+        g_autofree char *path = g_strdup_printf("/proc/%s/task/%s/children", pid, pid), *text = NULL;
+
+        return g_file_get_contents(path, &text, NULL, NULL) ? g_strsplit(g_strchomp(text), " ", -1) : NULL;
+}
+
+/* What the gate's children have not closed yet. */
+static void add_catchers(TestSnapshot *snapshot, const char *gate)
+{
+        g_auto(GStrv) pids = children_of(gate);
+
+        for (char **pid = pids; pid && *pid; pid++) {
+                g_autofree char *comm_path = g_strdup_printf("/proc/%s/comm", *pid);
+                g_autofree char *comm = NULL;
+
+                if (**pid && g_file_get_contents(comm_path, &comm, NULL, NULL) &&
+                    streq(g_strchomp(comm), GATE_CATCHER_NAME))
+                        add(snapshot, g_strdup("child " GATE_CATCHER_NAME));
+        }
+}
+
 /*
- * Gives how many there are that only wait for the next job: they go by themselves. A closer that waits is always there;
- * only a second one is worth a line.
+ * Gives how many there are that only wait for the next job: they go by themselves. A closer that waits, and the gate,
+ * are always there; only a second closer is worth a line.
  */
 static unsigned add_children(TestSnapshot *snapshot, pid_t daemon)
 {
-        g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", daemon, daemon);
-        g_autofree char *text = NULL;
+        g_autofree char *daemon_text = g_strdup_printf("%d", daemon);
+        g_auto(GStrv) pids = children_of(daemon_text);
         unsigned n_idle = 0, n_closers = 0;
 
-        if (!g_file_get_contents(path, &text, NULL, NULL))
-                return 0;
-        g_auto(GStrv) pids = g_strsplit(g_strchomp(text), " ", -1);
-        for (char **pid = pids; *pid; pid++) {
+        for (char **pid = pids; pid && *pid; pid++) {
                 g_autofree char *comm_path = g_strdup_printf("/proc/%s/comm", *pid);
                 g_autofree char *comm = NULL;
                 if (!**pid || !g_file_get_contents(comm_path, &comm, NULL, NULL))
                         continue;
                 if (streq(g_strchomp(comm), JOB_IDLE_NAME))
                         n_idle++;
+                else if (streq(comm, GATE_NAME))
+                        add_catchers(snapshot, *pid);
                 else if (!is_idle_closer(*pid) || n_closers++ > 0)
                         add(snapshot, g_strdup_printf("child %s", comm));
         }

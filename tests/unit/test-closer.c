@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What has been closed, by a child, is closed here too; and leads nowhere where the number is kept. One child
+ * What has been closed, by a child, is closed here too. One child
  * does it again and again; one that hangs, here since it is stopped, keeps nobody waiting.
  */
 #include <fcntl.h>
@@ -70,24 +70,6 @@ static void test_close(void)
         g_assert_cmpuint(own_children(), ==, 0);
 }
 
-/* Whoever closes the number later closes nothing that could block. */
-static void test_withdraw(void)
-{
-        size_t before = own_descriptors();
-        int reader, fd = open_pipe(&reader), other = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-        g_assert_cmpint(closer_withdraw(event, fd), ==, 0);
-        g_assert_cmpint(fcntl(fd, F_GETFD), ==, FD_CLOEXEC);
-        g_assert_true(fcntl(fd, F_GETFL) & O_PATH);
-        g_assert_cmpint(closer_withdraw(event, fd), ==, 0);
-        g_assert_cmpint(closer_withdraw(event, other), ==, 0);
-        (void)wait_for_idle();
-        wait_until_closed(reader);
-        close(fd);
-        close(other);
-        own_assert_descriptors(event, before);
-}
-
 /* Others are closed by another one meanwhile; when all are back one is left. */
 static void test_hang(void)
 {
@@ -129,23 +111,15 @@ static void test_killed(void)
 static void test_killed_meanwhile(void)
 {
         size_t before = own_descriptors();
-        int reader, fd;
+        int reader, fd = open_pipe(&reader);
+        pid_t killed = wait_for_idle();
 
-        for (unsigned i = 0; i < 2; i++) {
-                pid_t killed = wait_for_idle();
-
-                fd = open_pipe(&reader);
-                g_assert_cmpint(kill(killed, SIGKILL), ==, 0);
-                g_assert_cmpint(waitid(P_PID, (id_t)killed, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), ==, 0);
-                if (i == 0)
-                        closer_close(event, fd);
-                else
-                        g_assert_cmpint(closer_withdraw(event, fd), ==, 0);
-                while (own_children() > 0)
-                        turn();
-                wait_until_closed(reader);
-        }
-        close(fd);
+        g_assert_cmpint(kill(killed, SIGKILL), ==, 0);
+        g_assert_cmpint(waitid(P_PID, (id_t)killed, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), ==, 0);
+        closer_close(event, fd);
+        while (own_children() > 0)
+                turn();
+        wait_until_closed(reader);
         own_assert_descriptors(event, before);
 }
 
@@ -167,7 +141,7 @@ static void test_no_descriptors(void)
         g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &tight), ==, 0);
         while ((fillers[n] = open("/", O_PATH | O_CLOEXEC)) >= 0)
                 n++;
-        g_assert_cmpint(closer_withdraw(event, other), ==, 0);
+        closer_close(event, other);
         while (n > 0)
                 close(fillers[--n]);
         g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
@@ -176,7 +150,7 @@ static void test_no_descriptors(void)
         (void)wait_for_idle();
         wait_until_closed(other_reader);
         /* Now the one can be reaped of which the event loop could not be told. */
-        closer_close(event, other);
+        closer_close(event, open("/", O_PATH | O_CLOEXEC));
         (void)wait_for_idle();
         g_assert_cmpuint(own_children(), ==, 0);
         own_assert_descriptors(event, before);
@@ -194,7 +168,6 @@ int main(int argc, char *argv[])
         g_assert_cmpint(sd_event_new(&event), ==, 0);
         g_assert_cmpint(closer_set_up(event), ==, 0);
         g_test_add_func("/closer/close", test_close);
-        g_test_add_func("/closer/withdraw", test_withdraw);
         g_test_add_func("/closer/hang", test_hang);
         g_test_add_func("/closer/killed", test_killed);
         g_test_add_func("/closer/killed-meanwhile", test_killed_meanwhile);

@@ -152,7 +152,8 @@ static bool is_one_of(const char *name, const char *const *names)
 static bool is_of_interest(const char *name, int parent, uid_t uid)
 {
         static const char *const sessions[] = { "systemd", "(sd-pam)", "bash", "dbus-daemon", NULL };
-        static const char *const ours[] = { "loopmount", "closer", "pkttyagent", "polkit-agent-he", "busctl", NULL };
+        static const char *const ours[] = { "loopmount",  "closer",          "gate",   "catcher", "idle-catcher",
+                                            "pkttyagent", "polkit-agent-he", "busctl", NULL };
 
         /* The daemon itself may be there or not; its children may not. */
         if (strcmp(name, "loopmountd") == 0)
