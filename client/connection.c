@@ -148,7 +148,10 @@ static int call_and_wait(Connection *connection, sd_bus_message *call, const cha
         _cleanup_progress_ Progress progress = progress_begin(doing);
         int r;
 
-        r = sd_bus_call_async(bus, &slot, call, on_reply, &reply, UINT64_MAX);
+        /* With a file in the message it waits until the bus has accepted the connection, and a signal ends that. */
+        do
+                r = sd_bus_call_async(bus, &slot, call, on_reply, &reply, UINT64_MAX);
+        while (r == -EINTR);
         while (r >= 0 && !reply) {
                 r = sd_bus_process(bus, NULL);
                 if (r == 0)

@@ -319,6 +319,16 @@ static void on_one_detached(Story *story, const Failure *failure, void *userdata
                 story_resume(&all->story, sum_up(all));
 }
 
+/* Another call has let go of it, and what is to be unmounted is still there: to be waited for, by the lock. */
+static bool is_being_let_go(const DetachAll *all, const Image *image)
+{
+        for (Story *story = all->story.service->stories; story; story = story->next)
+                if (story->type == &unmount_type && detach_of(story)->reading.image_id == image->id &&
+                    streq(strempty(detach_of(story)->holder), all->holder))
+                        return true;
+        return false;
+}
+
 static bool is_meant(const DetachAll *all, const Image *image)
 {
         Volume *volume;
@@ -328,7 +338,7 @@ static bool is_meant(const DetachAll *all, const Image *image)
         IMAGE_FOREACH_VOLUME (volume, image)
                 if (volume_is_held_by(volume, all->holder))
                         return true;
-        return false;
+        return is_being_let_go(all, image);
 }
 
 /* In the name of the daemon: to let go needs no permission. */

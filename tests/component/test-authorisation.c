@@ -30,6 +30,7 @@ static const struct {
         { MANAGER, "FindByFile", "(@ao [],)" },
         { MANAGER, "DetachAll", "()" },
         { MANAGER, "ListImages", ANYTHING },
+        { MANAGER, "Release", "()" },
 };
 
 /* An image of root's, mounted; bob and nobody, to whom it is nothing. */

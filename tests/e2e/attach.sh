@@ -309,9 +309,11 @@ test_no_partition_scan() {
 
 test_volume() {
     ann loopmount attach --volume=4,2 "$gpt"
-    expect_out "$media/ROOT  (ext4, read-only)
-$media/squashfs  (squashfs, read-only)"
+    expect_out "$media/squashfs  (squashfs, read-only)
+$media/ROOT  (ext4, read-only)"
     expect_not_mounted "$media/ESP"
+    ann loopmount attach --volume=2 --print-path "$gpt"
+    expect_out "$media/ROOT"
     detach_all
     ann loopmount attach --volume 1 --volume 2 --print-path "$gpt"
     expect_out "$media/ESP

@@ -90,6 +90,59 @@ test_with_leaves_what_was_attached_before() {
     detach_all
 }
 
+test_with_runs_in_the_volume_that_was_named() {
+    copy gpt-multi.img
+    ann loopmount attach -w --volume 1,2 "$copy"
+    ann loopmount with -w --volume 2 "$copy" -- pwd
+    expect_out "$media/ROOT"
+    expect_mounted "$media/ESP"
+    expect_mounted "$media/ROOT"
+    detach_all
+    ann loopmount attach -w --volume 1 "$copy"
+    ann loopmount with -w --volume 2 "$copy" -- pwd
+    expect_out "$media/ROOT"
+    expect_mounted "$media/ESP"
+    expect_not_mounted "$media/ROOT"
+    detach_all
+}
+
+test_with_behind_a_foreign_unmount() {
+    local i
+    copy ext4.img
+    for i in {1..10}; do
+        ann loopmount attach -w "$copy"
+        root umount "$media/EXT4"
+        ann loopmount with -w "$copy" -- cat hello.txt
+    done
+    ann loopmount list
+    expect_out ""
+}
+
+# They are interrupted evenly over the time that it takes.
+test_an_interrupted_with_leaves_nothing() {
+    local began took delay i interrupted=0
+    ann loopmount with "$gpt" -- true
+    began=$EPOCHREALTIME
+    ann loopmount with "$gpt" -- true
+    took=$((${EPOCHREALTIME/[.,]/} - ${began/[.,]/}))
+    ann mkfifo never
+    for i in {1..40}; do
+        printf -v delay '%d.%06d' $((took * i / 40 / 1000000)) $((took * i / 40 % 1000000))
+        # shellcheck disable=SC2016
+        ann_sh '
+            loopmount with '"$gpt"' -- true &
+            read -t '"$delay"' -r x <>never
+            kill -TERM $!
+            wait $!
+            echo $?
+            loopmount list'
+        [[ $out == 0 || $out == 143 ]] || fail "it was left behind: $out"
+        [[ $out == 0 ]] || interrupted=$((interrupted + 1))
+    done
+    say "$interrupted of 40 were interrupted, within $((took / 1000)) ms"
+    ((interrupted >= 10)) || fail "most of them had come to their end"
+}
+
 test_with_says_so_when_it_cannot_detach() {
     fails 4 ann loopmount with "$iso" -- sh -c 'sleep 60 >/dev/null 2>&1 & echo $!'
     expect_err_has "sleep (pid $out)"

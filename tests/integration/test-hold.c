@@ -87,6 +87,18 @@ static void test_release(Fixture *f, gconstpointer userdata)
         release(f->one);
 }
 
+/* Each of two calls at once is answered when all is gone. */
+static void test_release_twice(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        attach(f->one, f, HOLD_BOTH);
+        g_autoptr(TestCall) first = test_simple_call_start(f->one, ROOT_PATH, MANAGER, "Release");
+        release(f->one);
+        assert_mounted(false, false);
+        test_call_wait(first);
+        test_assert_succeeded(first);
+}
+
 /* What was there before stays, and so does what somebody else asks for. */
 static void test_for_good(Fixture *f, gconstpointer userdata)
 {
@@ -208,6 +220,7 @@ int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
         ADD("/hold/release", test_release);
+        ADD("/hold/release-twice", test_release_twice);
         ADD("/hold/for-good", test_for_good);
         ADD("/hold/different-volumes", test_different_volumes);
         ADD("/hold/same-volume", test_same_volume);
