@@ -82,7 +82,7 @@ static const FilesystemRule vfat_rules[] = {
         WORD("shortname", "lower win95 winnt mixed"),
         WORD_OR_NONE("utf8", "1 0 true false yes no"),
         CHARSET("iocharset"),
-        NUMBER("codepage", 437, 1255, "437"),
+        { .name = "codepage", .value = FILESYSTEM_VALUE_CODEPAGE, .example = "437" },
         WORD("check", "relaxed normal strict"),
         WORD("tz", "UTC"),
         WORD("errors", "remount-ro continue"),
@@ -432,12 +432,24 @@ static int check_id(const char *value, uint32_t own, Source source)
         return source == SOURCE_REQUESTED && number != own ? -EPERM : 0;
 }
 
+/* The kernel loads the module nls_NAME: only those of fs/nls, which are tables and nothing else. */
 static int check_charset(const char *value)
 {
-        size_t length = strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-");
+        static const char charsets[] = "utf8 ascii big5 euc-jp euc-kr gb2312 koi8-r koi8-u sjis tis-620 "
+                                       "cp437 cp737 cp775 cp850 cp852 cp855 cp857 cp860 cp861 cp862 cp863 cp864 "
+                                       "cp865 cp866 cp869 cp874 cp932 cp936 cp949 cp950 cp1250 cp1251 cp1255 "
+                                       "iso8859-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 "
+                                       "iso8859-8 iso8859-9 iso8859-13 iso8859-14 iso8859-15";
 
-        /* The name ends up in that of a kernel module, nls_NAME. */
-        return length > 0 && length <= 32 && value[length] == '\0' ? 0 : -EINVAL;
+        return is_one_of(value, strlen(value), charsets) ? 0 : -EINVAL;
+}
+
+static int check_codepage(const char *value)
+{
+        char charset[8];
+
+        return snprintf(charset, sizeof(charset), "cp%s", value) < (int)sizeof(charset) ? check_charset(charset)
+                                                                                        : -EINVAL;
 }
 
 static int check_path(const char *value)
@@ -478,6 +490,8 @@ static int check_value(const Builder *b, const FilesystemRule *rule, const char 
                 return check_word(rule, value);
         case FILESYSTEM_VALUE_CHARSET:
                 return check_charset(value);
+        case FILESYSTEM_VALUE_CODEPAGE:
+                return check_codepage(value);
         case FILESYSTEM_VALUE_PATH:
                 return check_path(value);
         }

@@ -69,13 +69,14 @@ bool filesystem_registers_devices(const FilesystemType *type);
 /* What an option takes behind its "=". */
 typedef enum FilesystemValue {
         FILESYSTEM_VALUE_NONE,
-        FILESYSTEM_VALUE_UID,     /* a number; of a user: only the own one */
-        FILESYSTEM_VALUE_GID,     /* likewise */
-        FILESYSTEM_VALUE_OCTAL,   /* up to 0777 */
-        FILESYSTEM_VALUE_NUMBER,  /* @minimum ... @maximum */
-        FILESYSTEM_VALUE_WORD,    /* one of @words; with a @maximum also "WORD:NUMBER" */
-        FILESYSTEM_VALUE_CHARSET, /* the name of a character set: [a-z0-9-] */
-        FILESYSTEM_VALUE_PATH,    /* a path inside the file system, without ".." */
+        FILESYSTEM_VALUE_UID,      /* a number; of a user: only the own one */
+        FILESYSTEM_VALUE_GID,      /* likewise */
+        FILESYSTEM_VALUE_OCTAL,    /* up to 0777 */
+        FILESYSTEM_VALUE_NUMBER,   /* @minimum ... @maximum */
+        FILESYSTEM_VALUE_WORD,     /* one of @words; with a @maximum also "WORD:NUMBER" */
+        FILESYSTEM_VALUE_CHARSET,  /* the name of a character set that the kernel has */
+        FILESYSTEM_VALUE_CODEPAGE, /* the number of one: 437 for cp437 */
+        FILESYSTEM_VALUE_PATH,     /* a path inside the file system, without ".." */
 } FilesystemValue;
 
 /* An option that a type knows. */

@@ -128,6 +128,7 @@ static void try_rule(const FilesystemType *type, const char *device, bool read_o
                 break;
         case FILESYSTEM_VALUE_NUMBER:
         case FILESYSTEM_VALUE_CHARSET:
+        case FILESYSTEM_VALUE_CODEPAGE:
         case FILESYSTEM_VALUE_PATH:
                 try_word(type, device, read_only, rule, rule->example, strlen(rule->example), true);
                 break;

@@ -77,7 +77,7 @@ static void test_table(void)
                         if (rule->value == FILESYSTEM_VALUE_NUMBER)
                                 g_assert_true(rule->maximum > rule->minimum);
                         if (rule->value == FILESYSTEM_VALUE_NUMBER || rule->value == FILESYSTEM_VALUE_CHARSET ||
-                            rule->value == FILESYSTEM_VALUE_PATH)
+                            rule->value == FILESYSTEM_VALUE_CODEPAGE || rule->value == FILESYSTEM_VALUE_PATH)
                                 g_assert_nonnull(rule->example);
                         g_assert_false(rule->needs_read_only && rule->needs_writable);
                 }
@@ -282,6 +282,12 @@ static void test_values(void)
                 { "vfat", "codepage=436", -EINVAL },
                 { "vfat", "codepage=99999999999999999999", -EINVAL },
                 { "vfat", "iocharset=iso8859-15", 0 },
+                { "vfat", "codepage=1255", 0 },
+                { "vfat", "codepage=438", -EINVAL },
+                { "vfat", "codepage=", -EINVAL },
+                { "vfat", "iocharset=nosuch", -EINVAL },
+                { "vfat", "iocharset=utf8 ascii", -EINVAL },
+                { "exfat", "iocharset=koi8", -EINVAL },
                 { "vfat", "iocharset=", -EINVAL },
                 { "vfat", "iocharset=../x", -EINVAL },
                 { "vfat", "iocharset=UTF8", -EINVAL },
@@ -382,6 +388,30 @@ static void test_administrator(void)
         assert_refused("vfat", writing, "umask=9", NULL, -EINVAL, "umask=9");
 }
 
+/* Without it xfs keeps a table of UUIDs, and whoever mounts one first keeps others out. */
+static void test_xfs_has_no_table(void)
+{
+        const FilesystemType *type = filesystem_find("xfs");
+        const FilesystemRule *rule;
+
+        for (size_t i = 0; (rule = filesystem_rule_nth(type, i)); i++)
+                for (unsigned variant = 0; variant < 4; variant++) {
+                        FilesystemRequest request = variant & 1 ? writing : reading;
+                        g_autofree char *text = NULL, *offender = NULL;
+                        FilesystemOptions options;
+
+                        if (request.read_only ? rule->needs_writable : rule->needs_read_only)
+                                continue;
+                        *(variant & 2 ? &request.configured : &request.requested) = rule->name;
+                        g_assert_cmpint(build("xfs", &request, &options, &text, &offender), ==, 0);
+                        g_auto(GStrv) items = g_strsplit(text, ",", 0);
+                        g_assert_true(g_strv_contains((const char *const *)items, "nouuid"));
+                        filesystem_options_done(&options);
+                }
+        assert_refused("xfs", writing, NULL, "uuid", -EPERM, "uuid");
+        assert_refused("xfs", writing, "uuid", NULL, -EPERM, "uuid");
+}
+
 int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
@@ -398,5 +428,6 @@ int main(int argc, char *argv[])
         g_test_add_func("/filesystem/octal", test_octal);
         g_test_add_func("/filesystem/lists", test_lists);
         g_test_add_func("/filesystem/administrator", test_administrator);
+        g_test_add_func("/filesystem/xfs-has-no-table", test_xfs_has_no_table);
         return g_test_run();
 }
