@@ -868,44 +868,48 @@ static gpointer run_stranger(gpointer userdata)
         return NULL;
 }
 
-/* What the bus itself refuses, since it has too many messages for the daemon, is sent again. */
-static TestCall *attach_patiently(Fixture *f)
-{
-        for (;;) {
-                TestCall *call = test_attach(f->ann, f->fd, "{'mount': <false>}");
+/* As the client does: over a connection of its own, which the daemon does not know yet. */
+typedef struct Visit {
+        GDBusConnection *bus;
+        TestCall *call;
+} Visit;
 
-                if (!call->error || !g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED))
-                        return call;
-                test_call_free(call);
-        }
+static Visit visit_start(uid_t uid, int fd)
+{
+        Visit visit = { .bus = test_connect_as(uid) };
+
+        visit.call = test_attach_start(visit.bus, fd, "{'mount': <false>}");
+        return visit;
 }
 
-static void detach_patiently(Fixture *f, const char *image)
+static void visit_end(Visit *visit)
 {
-        for (;;) {
-                g_autoptr(TestCall) call = test_simple_call(f->ann, image, IMAGE, "Detach");
+        const char *image;
 
-                if (call->error && g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED))
-                        continue;
-                test_assert_succeeded(call);
-                return;
-        }
+        test_call_wait(visit->call);
+        test_assert_succeeded(visit->call);
+        g_variant_get_child(visit->call->reply, 0, "&o", &image);
+        test_detach(visit->bus, image);
+        test_call_free(visit->call);
+        g_dbus_connection_close_sync(visit->bus, NULL, NULL);
+        g_object_unref(visit->bus);
 }
 
 /* None of ann's requests is refused while strangers send such, who may do nothing here. */
-static void attach_among_strangers(Fixture *f, const char *what, int fd)
+static void attach_among_strangers(Fixture *f, const char *what, const int files[static 4], int fd)
 {
         Stranger stranger = { .fd = fd };
         GThread *threads[] = { g_thread_new("stranger", run_stranger, &stranger),
                                g_thread_new("stranger", run_stranger, &stranger) };
 
-        for (unsigned i = 0; i < 100; i++) {
-                g_autoptr(TestCall) call = attach_patiently(f);
-                const char *image;
+        for (unsigned i = 0; i < 50; i++) {
+                Visit visits[4];
 
-                test_assert_succeeded(call);
-                g_variant_get_child(call->reply, 0, "&o", &image);
-                detach_patiently(f, image);
+                /* What is queued while the bus is asked about the first is in danger when a stranger is refused. */
+                for (size_t n = 0; n < G_N_ELEMENTS(visits); n++)
+                        visits[n] = visit_start(n % 2 ? TEST_BOB : TEST_ANN, files[n]);
+                for (size_t n = 0; n < G_N_ELEMENTS(visits); n++)
+                        visit_end(&visits[n]);
         }
         g_atomic_int_set(&stranger.stop, true);
         for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
@@ -917,9 +921,24 @@ static void attach_among_strangers(Fixture *f, const char *what, int fd)
 
 static void test_strangers(Fixture *f, gconstpointer userdata)
 {
+        char *paths[4];
+        int files[4];
+
         (void)userdata;
-        attach_among_strangers(f, "strangers without files", 0);
-        attach_among_strangers(f, "strangers with files", f->fd);
+        for (unsigned i = 0; i < 4; i++) {
+                g_autofree char *name = g_strdup_printf("among-%u.img", i);
+                uid_t uid = i % 2 ? TEST_BOB : TEST_ANN;
+
+                paths[i] = test_image_ext4(name, NULL, uid);
+                files[i] = test_open_as(uid, paths[i], O_RDONLY);
+        }
+        attach_among_strangers(f, "strangers without files", files, 0);
+        attach_among_strangers(f, "strangers with files", files, f->fd);
+        for (unsigned i = 0; i < 4; i++) {
+                close(files[i]);
+                unlink(paths[i]);
+                g_free(paths[i]);
+        }
 }
 
 /* ---- files that are never closed ---- */
