@@ -56,6 +56,11 @@ static int take(const char *name)
         return -1;
 }
 
+int fdstore_check(uid_t uid, size_t n_of_user, size_t n_of_all)
+{
+        return n_of_all > FDSTORE_MAX || (uid != 0 && n_of_user > FDSTORE_PER_USER_MAX) ? -EDQUOT : 0;
+}
+
 void fdstore_put(uint64_t id, int fd)
 {
         char name[NAME_SIZE];

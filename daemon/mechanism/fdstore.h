@@ -6,7 +6,20 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "base/macro.h"
+
+/* How many descriptors the store takes: FileDescriptorStoreMax= of loopmountd.service. */
+#define FDSTORE_MAX 4096U
+/* How many of them may be one user's, so that nobody else's are refused. */
+#define FDSTORE_PER_USER_MAX 256U
+
+/*
+ * The service manager does not say that its store is full, so all that may have to be kept is counted beforehand.
+ * @n_of_user, @n_of_all: with what is to come. Root has no share. -EDQUOT: it would not be kept.
+ */
+int fdstore_check(uid_t uid, size_t n_of_user, size_t n_of_all);
 
 void fdstore_put(uint64_t id, int fd);
 void fdstore_drop(uint64_t id);

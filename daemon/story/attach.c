@@ -29,6 +29,7 @@
 #include "base/closer.h"
 #include "base/session.h"
 #include "base/text.h"
+#include "mechanism/fdstore.h"
 #include "mechanism/mount-point.h"
 #include "mechanism/parcel.h"
 #include "mechanism/probe.h"
@@ -439,6 +440,43 @@ static int check_armed_limit(Story *story)
         return 0;
 }
 
+/* Any image may lose its mounts later, and is kept by a copy of its descriptor then; a trigger always is. */
+static size_t count_to_keep(const Image *image)
+{
+        size_t n = 1;
+        Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image)
+                n += volume_is_armed(volume);
+        return n;
+}
+
+static size_t count_to_keep_of(const Attach *attach)
+{
+        return attach->existing
+                       ? 0
+                       : 1 + (attach->request.on_access && attach->mounting ? mounting_count(attach->mounting) : 0);
+}
+
+static int check_store_limit(Story *story)
+{
+        size_t n_of_all = count_to_keep_of(attach_of(story)), n_of_user = n_of_all;
+        const Image *image;
+
+        for (size_t i = 0; (image = registry_nth(story->service->registry, i)); i++) {
+                n_of_all += count_to_keep(image);
+                n_of_user += image->owner == story->owner ? count_to_keep(image) : 0;
+        }
+        for (Story *other = story->service->stories; other; other = other->next)
+                if (other != story && other->type == story->type && other->step->stage > STAGE_PLAN) {
+                        n_of_all += count_to_keep_of(attach_of(other));
+                        n_of_user += other->owner == story->owner ? count_to_keep_of(attach_of(other)) : 0;
+                }
+        if (fdstore_check(story->caller.uid, n_of_user, n_of_all) < 0)
+                return story_fail(story, -EDQUOT, "not all of them could be kept over a restart of the service");
+        return 0;
+}
+
 /* What is wished for goes for each mount to come. */
 static int remember_wish(Attach *attach)
 {
@@ -469,11 +507,14 @@ static int plan(Story *story)
                 r = check_volume_limit(story);
         if (r >= 0)
                 r = fill_image(attach);
+        if (r >= 0 && request->mount)
+                r = mounting_plan(story, attach->image, &request->wish, request->volumes, request->n_volumes,
+                                  &attach->mounting);
+        if (r >= 0)
+                r = check_store_limit(story);
         if (r < 0 || !request->mount)
                 return r;
-        r = mounting_plan(story, attach->image, &request->wish, request->volumes, request->n_volumes,
-                          &attach->mounting);
-        if (r >= 0 && request->on_access)
+        if (request->on_access)
                 r = check_armed_limit(story);
         return r < 0 || !request->on_access ? r : remember_wish(attach);
 }

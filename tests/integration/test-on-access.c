@@ -467,6 +467,33 @@ static void test_limit(TestGround *g, gconstpointer userdata)
         unlink(file);
 }
 
+/* Each trigger is kept by the service manager, which has room for 256 of a user's. */
+static void test_store_limit(TestGround *g, gconstpointer userdata)
+{
+        char *labels[129] = { NULL };
+
+        (void)userdata;
+        for (unsigned i = 0; i < 128; i++)
+                labels[i] = g_strdup_printf("V%u", i);
+        g_autofree char *file = test_image_partitioned("many.img", "gpt", (const char *const *)labels, TEST_ANN);
+        g_autofree char *other = test_path("more.img");
+        test_run("cp", "--preserve=ownership", file, other, NULL);
+        int fd = test_open_as(TEST_ANN, other, O_RDONLY);
+        g_autofree char *image = test_attach_path(g->ann, file, ON_ACCESS, NULL);
+        g_autoptr(TestCall) surplus = test_attach(g->ann, fd, ON_ACCESS);
+
+        test_assert_failed(surplus, "LimitExceeded", "*kept over a restart*");
+        g_autoptr(TestCall) mounted = test_attach(g->ann, fd, "{'mount': <false>}");
+        test_assert_succeeded(mounted);
+        g_autoptr(TestCall) all = test_simple_call(g->ann, ROOT_PATH, MANAGER, "DetachAll");
+        test_assert_succeeded(all);
+        close(fd);
+        unlink(file);
+        unlink(other);
+        for (unsigned i = 0; i < 128; i++)
+                g_free(labels[i]);
+}
+
 /* ---- The daemon ends ---- */
 
 typedef struct Fixture {
@@ -683,6 +710,7 @@ int main(int argc, char **argv)
         TEST_ADD("/on-access/umount", NULL, test_umount);
         TEST_ADD("/on-access/again", NULL, test_again);
         TEST_ADD("/on-access/arguments", NULL, test_arguments);
+        TEST_ADD("/on-access/store-limit", "[Limits]\nMaxImagesPerUser=1000\n", test_store_limit);
         TEST_ADD("/on-access/limit", "[Limits]\nMaxImagesPerUser=1\n", test_limit);
         ADD_STORED("/on-access/restart", test_restart);
         ADD_STORED("/on-access/pinned", test_pinned);
