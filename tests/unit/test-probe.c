@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -576,6 +577,52 @@ static void test_mbr_loop(void)
         disk_write_mbr(fd, MIB, logical, ELEMENTSOF(logical));
         look(fd, &found);
         g_assert_cmpuint(found.summary.n_volumes, <=, PROBE_VOLUMES_MAX);
+}
+
+/*
+ * Starts and sizes that do not fit into 32 bits once they are added, or counted in sectors of 512 bytes. Versions of
+ * libblkid differ in which of these partitions they leave out; what is told of the others has to be possible.
+ */
+static void test_mbr_wrap(void)
+{
+        static const uint32_t sectors[] = { 512, 4096 };
+
+        for (size_t i = 0; i < ELEMENTSOF(sectors); i++) {
+                const uint64_t wrap = (UINT64_C(1) << 32) * 512 / sectors[i], size = 64 * MIB;
+                const DiskPartition primary[] = {
+                        { 2048, UINT32_MAX, 0x05, NULL },
+                        { wrap + 256, 256, 0x83, NULL },
+                        { 256, wrap - 1, 0x83, NULL },
+                        { UINT32_MAX, UINT32_MAX, 0x83, NULL },
+                };
+                const DiskPartition logical[] = {
+                        { wrap - 2048, wrap - 1, 0x83, NULL },
+                        { wrap + 2048, UINT32_MAX, 0x05, NULL },
+                        { 1, UINT32_MAX, 0x83, NULL },
+                        { wrap - 1, wrap + 1, 0x83, NULL },
+                };
+                _cleanup_found_ Found found = { 0 };
+                int fd = disk_new(size);
+
+                disk_write_mbr(fd, 0, primary, ELEMENTSOF(primary));
+                disk_write_mbr(fd, UINT64_C(2048) * sectors[i], logical, ELEMENTSOF(logical));
+                disk_write_mbr(fd, UINT64_C(4096) * sectors[i], logical, ELEMENTSOF(logical));
+                g_assert_cmpint(
+                        probe(&(ProbeSpec){ .fd = fd, .partition_scan = true, .sector_size = sectors[i] }, &found), ==,
+                        0);
+                g_assert_cmpstr(found.summary.table, ==, "dos");
+                for (uint32_t n = 0; n < found.summary.n_volumes; n++) {
+                        const ProbeVolume *volume = &found.volumes[n];
+
+                        g_test_message("%u: %" PRIu64 " bytes at %" PRIu64, volume->number, volume->size,
+                                       volume->offset);
+                        g_assert_cmpuint(volume->offset + volume->size, >, volume->offset);
+                        /* libblkid counts in sectors of 512 bytes, with 32 bits, or with what the table can say. */
+                        g_assert_cmpuint(volume->size, <=, UINT64_C(4096) * UINT32_MAX);
+                        g_assert_cmpuint(volume->offset, <=, UINT64_C(2) * 4096 * UINT32_MAX);
+                }
+                close(fd);
+        }
 }
 
 /* Of a truncated image: it is listed, and not looked into. */
@@ -1375,6 +1422,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/probe/mbr-undecided", test_mbr_undecided);
         g_test_add_func("/probe/mbr-logical", test_mbr_logical);
         g_test_add_func("/probe/mbr-loop", test_mbr_loop);
+        g_test_add_func("/probe/mbr-wrap", test_mbr_wrap);
         g_test_add_func("/probe/beyond-end", test_beyond_end);
         g_test_add_func("/probe/hybrid", test_hybrid);
         g_test_add_func("/probe/hybrid-two-gpts", test_hybrid_two_gpts);
