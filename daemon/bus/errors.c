@@ -53,6 +53,7 @@ static const struct {
         { STAGE_BIND, EUSERS, "Busy", "No loop device was free" },
         { STAGE_BIND, EROFS, "InvalidImage", "The file cannot be written to" },
         { STAGE_BIND, ANY_ERROR, "Failed", "A loop device could not be bound to the file" },
+        { STAGE_PARTITIONS, EDQUOT, "LimitExceeded", "The kernel sees more partitions in it than an image may have" },
         { STAGE_MOUNT, EROFS, "OptionNotPermitted", "It cannot be mounted writable" },
         { STAGE_MOUNT, EACCES, "OptionNotPermitted", "It cannot be mounted writable" },
         { STAGE_MOUNT, ENODEV, "UnsupportedFilesystem", "It cannot be mounted" },

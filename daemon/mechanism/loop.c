@@ -4,9 +4,11 @@
  *
  * - One LOOP_CONFIGURE (Linux 5.8) sets everything. Any ioctl behind it that
  *   changes the device freezes its queue, 15 ms and more each.
- * - PARTSCAN goes with it even where the kernel has no parser for the table:
- *   only then does the kernel drop the partitions that were added by hand when
- *   the device is cleared.
+ * - PARTSCAN goes with it where the image has partitions, or may get some, even
+ *   if the kernel has no parser for the table: only then does the kernel drop the
+ *   partitions that were added by hand when the device is cleared. It is left out
+ *   where a file system has the whole image: its bytes may look like a table of
+ *   255 partitions to the kernel. It can be set later, but not taken back.
  * - AUTOCLEAR goes with it: a device that nobody has open or mounted is gone,
  *   whatever becomes of the daemon.
  * - A child claims a device before it asks the kernel to bind it: it makes
@@ -402,6 +404,18 @@ int loop_set_capacity(int fd, uint64_t *ret_size)
         if (ioctl(fd, LOOP_SET_CAPACITY) < 0 || ioctl(fd, BLKGETSIZE64, ret_size) < 0)
                 return -errno;
         return 0;
+}
+
+int loop_scan_partitions(int fd)
+{
+        struct loop_info64 info;
+
+        if (ioctl(fd, LOOP_GET_STATUS64, &info) < 0)
+                return -errno;
+        if (info.lo_flags & LO_FLAGS_PARTSCAN)
+                return 0;
+        info.lo_flags |= LO_FLAGS_PARTSCAN;
+        return ioctl(fd, LOOP_SET_STATUS64, &info) < 0 ? -errno : 0;
 }
 
 /* The kernel's own uevents: they come without udevd, and one comes when a loop device is cleared. */

@@ -72,6 +72,13 @@ bool loop_is_gone(unsigned number, uint64_t diskseq);
 /* Takes the file's new size over; *ret_size in bytes. */
 int loop_set_capacity(int fd, uint64_t *ret_size);
 
+/*
+ * Has the kernel look for partitions, at once and from now on (LO_FLAGS_PARTSCAN), if it does not do so yet: that
+ * takes 14-20 ms. Has to come before the first partition is added by hand. -EBUSY: somebody has it open exclusively, by
+ * a mount for example (from Linux 6.19 on).
+ */
+int loop_scan_partitions(int fd);
+
 /* Removes the marker of the attachment @diskseq of /dev/loopN, and no other one. Does not block. */
 void loop_forget(unsigned number, uint64_t diskseq);
 

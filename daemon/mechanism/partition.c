@@ -3,6 +3,7 @@
  * BLKPG on loop devices. What the kernel has found by itself is taken as it is
  * if it agrees with the probe; sysfs tells.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/blkpg.h>
 #include <linux/fs.h>
@@ -15,6 +16,9 @@
 #ifndef BLKGETDISKSEQ
 #define BLKGETDISKSEQ _IOR(0x12, 128, __u64)
 #endif
+
+/* As many as the kernel gives a disk (DISK_MAX_PARTS), itself included. */
+#define PARTITIONS_MAX 256U
 
 void partition_node(unsigned disk_number, unsigned number, char path[static 32])
 {
@@ -97,6 +101,45 @@ int partition_open(unsigned disk_number, uint64_t diskseq, unsigned number, dev_
                 return -ESTALE;
         *ret_fd = TAKE_FD(fd);
         return 0;
+}
+
+static int count(unsigned disk_number)
+{
+        char path[32], prefix[32];
+        const struct dirent *entry;
+        DIR *directory;
+        int n = 0;
+
+        snprintf(path, sizeof(path), "/sys/block/loop%u", disk_number);
+        snprintf(prefix, sizeof(prefix), "loop%up", disk_number);
+        directory = opendir(path);
+        if (!directory)
+                return -errno;
+        while ((entry = readdir(directory)))
+                n += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+        closedir(directory);
+        return n;
+}
+
+static bool contains(const unsigned *numbers, size_t n_numbers, unsigned number)
+{
+        for (size_t i = 0; i < n_numbers; i++)
+                if (numbers[i] == number)
+                        return true;
+        return false;
+}
+
+int partition_limit(int disk_fd, unsigned disk_number, const unsigned *keep, size_t n_keep, unsigned max)
+{
+        int n = count(disk_number);
+
+        if (n < 0 || (unsigned)n <= max)
+                return MIN(n, 0);
+        for (unsigned number = 1; number < PARTITIONS_MAX; number++)
+                if (!contains(keep, n_keep, number))
+                        (void)partition_remove(disk_fd, number);
+        n = count(disk_number);
+        return n < 0 ? n : (unsigned)n <= max ? 0 : -EDQUOT;
 }
 
 int partition_remove(int disk_fd, unsigned number)

@@ -30,5 +30,11 @@ int partition_open(unsigned disk_number, uint64_t diskseq, unsigned number, dev_
 /* Takes it away from the kernel. 0 also if there is none; -EBUSY: in use. */
 int partition_remove(int disk_fd, unsigned number);
 
+/*
+ * If the kernel has more than @max partitions of the disk, by its own reading of the table, takes away all but those in
+ * @keep. -EDQUOT: there are still more, as they are in use.
+ */
+int partition_limit(int disk_fd, unsigned disk_number, const unsigned *keep, size_t n_keep, unsigned max);
+
 /* /dev/loopNpM */
 void partition_node(unsigned disk_number, unsigned number, char path[static 32]);

@@ -622,7 +622,7 @@ static int bind_device(Story *story)
         BindOrder order = {
                 .spec = {
                         .read_only = image->read_only,
-                        .partition_scan = image->partition_scan,
+                        .partition_scan = image_needs_partition_scan(image),
                         .offset = image->offset,
                         .size = attach->request.size,
                         .sector_size = image->sector_size,

@@ -5,8 +5,9 @@
 #include "story/story.h"
 
 /*
- * Starts a job that takes the partitions @gone away and makes sure that each
- * volume has its device. 0: there is nothing to do, @done will not be called.
+ * Starts a job that takes the partitions @gone away, makes sure that each volume
+ * has its device, and that the kernel has no more partitions than an image may
+ * have volumes (-EDQUOT). 0: there is nothing to do, @done will not be called.
  */
 int partitioning_run(Story *story, const Image *image, const unsigned *gone, size_t n_gone, JobDone done);
 

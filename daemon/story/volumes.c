@@ -96,6 +96,13 @@ int image_from_probe(Image *image, const ProbeSummary *summary, const ProbeVolum
         return 0;
 }
 
+bool image_needs_partition_scan(const Image *image)
+{
+        const Volume *first = image->n_volumes == 1 ? image->volumes[0] : NULL;
+
+        return image->partition_scan && !(first && first->number == 0 && !isempty(first->usage));
+}
+
 /* ---- Obstacles ---- */
 
 static bool is_file_system(const Volume *volume)

@@ -24,6 +24,12 @@ int image_find_obstacles(Image *image, const Config *config);
  */
 bool image_writes_small_blocks(const Image *image);
 
+/*
+ * Whether the kernel shall look for partitions in the image: not where something has it as a whole and there are no
+ * partitions beside it, and not where its owner does not want it.
+ */
+bool image_needs_partition_scan(const Image *image);
+
 /* Whether what the volume holds, or that it holds nothing, is the same as in @other. */
 bool volume_equals(const Volume *volume, const Volume *other);
 

@@ -307,6 +307,31 @@ test_no_partition_scan() {
     detach_all
 }
 
+# Where a file system has the whole image the kernel does not look for a table.
+test_a_table_below_a_file_system_is_none() {
+    attach "$images/over-gpt.img"
+    expect_hello "$mount_point" over-gpt.img
+    [[ -z $(compgen -G "${device}p*") ]] || fail "there are partitions"
+    detach_all
+    # There is one.
+    root partx --show --noheadings --output NR "$images/over-gpt.img"
+    expect_equal 255 "$(wc -l <<<"$out")" "the number of partitions in the table"
+}
+
+# The kernel's own parser finds them as soon as it may look.
+test_a_file_system_gives_way_to_a_table() {
+    copy ext4.img
+    truncate -s "$(stat -c %s "$images/gpt-two-ext4.img")" "$copy"
+    attach "$copy" -w --no-mount
+    [[ -z $(compgen -G "${device}p*") ]] || fail "there are partitions"
+    root dd if="$images/gpt-two-ext4.img" of="$copy" conv=notrunc,fsync status=none
+    ann loopmount rescan "$device"
+    ann loopmount mount --volume 2 "$device"
+    expect_hello "$media/SAME" "gpt-two-ext4.img volume 2"
+    detach_all
+    [[ -z $(compgen -G "${device}p*") ]] || fail "partitions are left"
+}
+
 test_volume() {
     ann loopmount attach --volume=4,2 "$gpt"
     expect_out "$media/squashfs  (squashfs, read-only)

@@ -128,7 +128,7 @@ static const char *compare_with_device(const char *path, const char *answer, ssi
         m = probe(&spec, of_device, &status);
         if (loop_release(spec.fd, device.number, device.diskseq, SECONDS_MAX * USEC_PER_SEC) < 0)
                 return "its loop device does not go";
-        loop_forget(device.number);
+        loop_forget(device.number, device.diskseq);
         count.devices++;
         memcpy(&other, of_device + sizeof(int), sizeof(other));
         other.file_device = summary.file_device;

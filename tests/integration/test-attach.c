@@ -238,6 +238,114 @@ static void test_without_parser(TestGround *g, gconstpointer userdata)
         }
 }
 
+/* Whether the kernel looks for partitions in the image. */
+static bool is_scanned(TestGround *g, const char *image)
+{
+        g_autofree char *disk = test_device_of(g->ann, image);
+        g_autofree char *path = g_strdup_printf("/sys/block/%s/loop/partscan", disk + strlen("/dev/"));
+        g_autofree char *text = NULL;
+
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        return text[0] == '1';
+}
+
+/* How many partitions the kernel has of @disk, "/dev/loop3". */
+static unsigned count_partitions(const char *disk)
+{
+        const char *name = disk + strlen("/dev/");
+        g_autofree char *path = g_build_filename("/sys/block", name, NULL);
+        g_autofree char *prefix = g_strconcat(name, "p", NULL);
+        g_autoptr(GDir) folder = g_dir_open(path, 0, NULL);
+        const char *entry;
+        unsigned n = 0;
+
+        g_assert_nonnull(folder);
+        while ((entry = g_dir_read_name(folder)))
+                n += g_str_has_prefix(entry, prefix);
+        return n;
+}
+
+static void assert_scanned(TestGround *g, char *file, bool scanned, unsigned n_partitions)
+{
+        g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+        g_autofree char *disk = test_device_of(g->ann, image);
+
+        g_assert_true(is_scanned(g, image) == scanned);
+        g_assert_cmpuint(count_partitions(disk), ==, n_partitions);
+        test_detach(g->ann, image);
+        unlink(file);
+        g_free(file);
+}
+
+/* A file system may look like a table of 255 partitions to the kernel; a blank image may get a table yet. */
+static void test_scan(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        /* Its volume descriptors are behind the table. */
+        g_autofree char *hybrid = test_image_partitioned("hybrid.img", "gpt", labels, TEST_ANN);
+        static const char descriptors[4096] = {
+                [0] = 1, 'C', 'D', '0', '0', '1', 1, [2048] = '\xff', 'C', 'D', '0', '0', '1', 1
+        };
+        _cleanup_close_ int fd = open(hybrid, O_WRONLY | O_CLOEXEC);
+
+        (void)userdata;
+        g_assert_cmpint(pwrite(fd, descriptors, sizeof(descriptors), 32768), ==, sizeof(descriptors));
+        assert_scanned(g, test_image_ext4("ext4.img", "LABEL", TEST_ANN), false, 0);
+        assert_scanned(g, test_image_empty("blank.img", 4 * MIB, TEST_ANN), true, 0);
+        assert_scanned(g, test_image_partitioned("parts.img", "gpt", labels, TEST_ANN), true, 2);
+        assert_scanned(g, g_steal_pointer(&hybrid), true, 2);
+}
+
+/* A file system gives way to a table: the partitions go with the device all the same. */
+static void test_scan_later(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        g_autofree char *parts = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+        g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
+        g_autofree char *source = g_strconcat("if=", parts, NULL), *target = g_strconcat("of=", file, NULL);
+        struct stat st;
+
+        (void)userdata;
+        g_assert_cmpint(stat(parts, &st), ==, 0);
+        test_image_resize(file, (uint64_t)st.st_size);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+        g_autofree char *disk = test_device_of(g->ann, image);
+        g_assert_false(is_scanned(g, image));
+        test_run("dd", source, target, "bs=1M", "conv=notrunc,fsync", "status=none", NULL);
+        g_autoptr(TestCall) rescan = test_simple_call(g->ann, image, IMAGE, "Rescan");
+        test_assert_succeeded(rescan);
+        g_assert_true(is_scanned(g, image));
+        assert_partition(g, image, 1, "FIRST");
+        assert_partition(g, image, 2, "SECOND");
+        test_detach(g->ann, image);
+        g_assert_cmpuint(count_partitions(disk), ==, 0);
+        unlink(file);
+        unlink(parts);
+}
+
+/* What the kernel sees and the probe does not counts, too. */
+static void test_scan_limit(TestGround *g, gconstpointer userdata)
+{
+        static const char *const labels[] = { "FIRST", "SECOND", NULL };
+        g_autofree char *file = test_image_partitioned("parts.img", "gpt", labels, TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, "{'mount': <false>}", NULL);
+        g_autofree char *disk = test_device_of(g->ann, image);
+
+        (void)userdata;
+        for (int number = 7; number <= 8; number++)
+                test_change_partition(
+                        disk, BLKPG_ADD_PARTITION,
+                        &(struct blkpg_partition){ .pno = number, .start = 4096 * number, .length = 4096 });
+        g_assert_cmpuint(count_partitions(disk), ==, 4);
+        g_autoptr(TestCall) rescan = test_simple_call(g->ann, image, IMAGE, "Rescan");
+        test_assert_succeeded(rescan);
+        g_assert_cmpuint(count_partitions(disk), ==, 2);
+        assert_partition(g, image, 1, "FIRST");
+        assert_partition(g, image, 2, "SECOND");
+        test_detach(g->ann, image);
+        unlink(file);
+}
+
 static void test_partition_gpt(TestGround *g, gconstpointer userdata)
 {
         (void)userdata;
@@ -690,6 +798,9 @@ int main(int argc, char **argv)
         TEST_ADD("/attach/partitions/records", NULL, test_as_many_records);
         TEST_ADD("/attach/partitions/dos", NULL, test_partition_dos);
         TEST_ADD("/attach/partitions/without-parser", NULL, test_without_parser);
+        TEST_ADD("/attach/partitions/scan", NULL, test_scan);
+        TEST_ADD("/attach/partitions/scan-later", NULL, test_scan_later);
+        TEST_ADD("/attach/partitions/scan-limit", "[Limits]\nMaxVolumesPerImage=3\n", test_scan_limit);
         TEST_ADD("/attach/partitions/chosen", NULL, test_chosen_volumes);
         TEST_ADD("/attach/partitions/without-scan", NULL, test_without_scan);
         TEST_ADD("/attach/names/equal", NULL, test_equal_labels);
