@@ -5,6 +5,7 @@
  * from mounting it. Root's array has two devices, and is mounted by either.
  */
 #include "lib/ground.h"
+#include "lib/rules.h"
 
 #include <fcntl.h>
 #include <linux/btrfs.h>
@@ -155,6 +156,24 @@ static void assert_mounts(const Array *array, unsigned device)
 
 /* ---- the tests ---- */
 
+/* Who may mount, but not with this driver. */
+static void test_not_permitted(TestGround *g, gconstpointer userdata)
+{
+        const Array *array = userdata;
+        g_autofree char *copy = test_path(COPY);
+        _cleanup_close_ int fd = test_open_as(TEST_ANN, copy, O_RDWR);
+
+        test_rules_set("polkit.addRule(function(action, subject) {\n"
+                       "        if (['org.loopmount1.attach', 'org.loopmount1.mount'].indexOf(action.id) >= 0)\n"
+                       "                return polkit.Result.YES;\n"
+                       "});\n");
+        g_autoptr(TestCall) call = test_attach(g->ann, fd, NULL);
+        test_assert_failed(call, "NotAuthorized", "*");
+        test_rules_set_usual();
+        for (unsigned device = 0; device < 2; device++)
+                assert_mounts(array, device);
+}
+
 static void assert_refused(TestGround *g)
 {
         g_autofree char *copy = test_path(COPY);
@@ -207,13 +226,13 @@ static void test_mounted(TestGround *g, gconstpointer userdata)
         unsigned n_own = 0;
         Array *array = (Array *)userdata;
 
-        for (unsigned i = 0; i < 4; i++) {
+        for (unsigned i = 0; i < 4 || (n_own == 0 && i < 40); i++) {
                 g_auto(GStrv) mount_points = NULL;
                 g_autofree char *image = test_attach_path(g->ann, single, "{'read-only': <false>}", &mount_points);
                 g_autofree char *device = test_device_of(g->ann, image);
 
                 n_own += has_own_name(mount_points[0], device);
-                if (i < 2)
+                if (i % 4 < 2)
                         test_detach(g->ann, image);
                 else
                         test_run("umount", mount_points[0], NULL);
@@ -262,6 +281,7 @@ int main(int argc, char *argv[])
         static Array array;
 
         g_test_init(&argc, &argv, NULL);
+        g_test_add("/btrfs/not-permitted", TestGround, &array, set_up, test_not_permitted, tear_down);
         g_test_add("/btrfs/failed", TestGround, &array, set_up, test_failed, tear_down);
         g_test_add("/btrfs/mounted", TestGround, &array, set_up, test_mounted, tear_down);
         g_test_add("/btrfs/crash", TestGround, &array, set_up, test_crash, tear_down);
