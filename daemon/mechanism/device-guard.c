@@ -8,8 +8,9 @@
  *
  * The daemon attaches such a program to its own control group. It lets everybody
  * pass but processes with a *pass*: these reach the one block device that a map
- * names for their pass. A pass is the real group id of the process, which nothing
- * else in the kernel looks at: file access and ownership go by the effective one.
+ * names for their pass. A pass is the real group id of the process: access to files
+ * goes by the effective one. Only drivers of file systems without owners look at the
+ * real one, where no gid= is given to them; filesystem.c always gives one.
  * Of what a device program of Linux 6.1 can learn about a process, only this
  * differs between two children of the daemon in one control group. A control group
  * for each child would do, too, but a process needs milliseconds to move into one,

@@ -146,7 +146,7 @@ static void test_journal_elsewhere(TestGround *g, gconstpointer userdata)
 /*
  * The probe sees a file system like any other; the kernel one whose journal is on
  * somebody else's device. It may neither read nor write there, however often that
- * is tried. Were it opened, the driver would write to its superblock.
+ * is tried ($LOOPMOUNT_TEST_FLIPS). Were it opened, the driver would write to its superblock.
  */
 static void test_journal_flipped(TestGround *g, gconstpointer userdata)
 {

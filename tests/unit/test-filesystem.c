@@ -412,6 +412,31 @@ static void test_xfs_has_no_table(void)
         assert_refused("xfs", writing, "uuid", NULL, -EPERM, "uuid");
 }
 
+/* Without gid= a driver takes the real group of who mounts, which is a pass of the device guard. */
+static void test_owners_are_given(void)
+{
+        const FilesystemType *type;
+        unsigned n_found = 0;
+
+        for (size_t i = 0; (type = filesystem_nth(i)); i++) {
+                const FilesystemRule *rule;
+                bool knows = false, given = false;
+
+                for (size_t j = 0; (rule = filesystem_rule_nth(type, j)); j++)
+                        knows |= streq(rule->name, "gid");
+                _cleanup_(filesystem_options_done) FilesystemOptions options = { 0 };
+                g_autofree char *offender = NULL;
+                FilesystemRequest request = { .uid = 1000, .gid = 100 };
+
+                g_assert_cmpint(filesystem_options(type, &request, &options, &offender), ==, 0);
+                for (size_t j = 0; j < options.n_items; j++)
+                        given |= streq(options.items[j].key, "gid") && streq(options.items[j].value, "100");
+                g_assert_true(knows == given);
+                n_found += given;
+        }
+        g_assert_cmpuint(n_found, >=, 5);
+}
+
 int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
@@ -429,5 +454,6 @@ int main(int argc, char *argv[])
         g_test_add_func("/filesystem/lists", test_lists);
         g_test_add_func("/filesystem/administrator", test_administrator);
         g_test_add_func("/filesystem/xfs-has-no-table", test_xfs_has_no_table);
+        g_test_add_func("/filesystem/owners-are-given", test_owners_are_given);
         return g_test_run();
 }
