@@ -56,6 +56,8 @@ static const Class classes[] = {
         { " fcntl ", { EMFILE, ENOMEM } },
         { " flock ", { ENOMEM, EINTR } },
         { " getrandom ", { EINTR, EAGAIN } },
+        { " bpf ", { ENOMEM, EMFILE, EAGAIN } },
+        { " listmount ", { ENOMEM } },
 
         /* They tell or set what is the process's own and there already. */
         { " getpid getppid gettid getuid geteuid getgid getegid rt_sigprocmask rt_sigaction timerfd_settime "
@@ -79,6 +81,9 @@ static char *name_of(int number)
 {
         char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
 
+        /* Linux 6.8; Debian 12's libseccomp is older. */
+        if (!name && number == 458)
+                name = strdup("listmount");
         if (!name)
                 g_error("the system call %d has no name", number);
         return name;
