@@ -47,6 +47,8 @@ static const struct {
         { STAGE_PLAN, EACCES, "NotAuthorized", "Nobody was asked for permission" },
         { STAGE_PLAN, EDQUOT, "LimitExceeded", "Too many images are attached" },
         { STAGE_BIND, ENODATA, "InvalidImage", "The kernel cannot use the file as a device" },
+        { STAGE_BIND, EDQUOT, "LimitExceeded",
+          "The file has holes, and for what would be written to them there is no room in the quota or on the disk" },
         { STAGE_BIND, EOPNOTSUPP, "Failed", "Direct I/O is not possible with this file" },
         { STAGE_BIND, ENOSYS, "Failed", "The kernel has no disk sequence numbers; Linux 5.15 has" },
         { STAGE_BIND, ESTALE, "InvalidImage", "The image could not be examined" },

@@ -30,6 +30,7 @@
 #include "base/session.h"
 #include "base/text.h"
 #include "mechanism/fdstore.h"
+#include "mechanism/holes.h"
 #include "mechanism/mount-point.h"
 #include "mechanism/parcel.h"
 #include "mechanism/probe.h"
@@ -523,6 +524,7 @@ static int plan(Story *story)
 
 typedef struct BindOrder {
         LoopSpec spec; /* but for the file, which comes wrapped up */
+        gid_t owner_gid;
         dev_t file_device;
         ino_t file_inode;
 } BindOrder;
@@ -561,6 +563,10 @@ static int run_bind(int channel, const JobOrder *message)
         r = parcel_unwrap(message->fds[0], &order.spec.file_fd);
         if (r >= 0)
                 r = check_identity(&order, &binding);
+        /* Root may write wherever root wants. */
+        if (r >= 0 && !order.spec.read_only && order.spec.owner != 0)
+                r = holes_fill(order.spec.file_fd, order.spec.offset, order.spec.size, order.spec.owner,
+                               order.owner_gid);
         if (r >= 0)
                 r = loop_bind(&order.spec, &binding.device, &fd);
         return r < 0 ? r : job_answer(channel, &binding, sizeof(binding), &fd, 1);
@@ -629,6 +635,7 @@ static int bind_device(Story *story)
                         .direct_io = choose_direct_io(attach),
                         .owner = image->owner,
                 },
+                .owner_gid = image->owner_gid,
                 .file_device = image->file_device,
                 .file_inode = image->file_inode,
         };

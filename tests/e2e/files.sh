@@ -165,6 +165,46 @@ test_a_full_disk_below_a_writable_image() {
     [[ $told == *"not all that was written"* ]] || fail "detach says: $told"
 }
 
+# limit_ann NODE MEGABYTES: her quota of a file system.
+limit_ann() {
+    # shellcheck disable=SC2016
+    root perl -e 'syscall(179, 0x80000800, $ARGV[0], 1000, pack("Q8L", $ARGV[1] * 1024, (0) x 7, 1)) == 0 or die "quotactl: $!"' "$1" "$2"
+}
+
+# The kernel writes to the file with rights that she has not.
+test_a_quota_below_a_writable_image() {
+    root truncate --size=300M /var/tmp/quota.disk
+    root mke2fs -q -t ext4 -m 5 -O quota -E quotatype=usrquota /var/tmp/quota.disk
+    root install -d /home/ann/quota
+    root mount -o loop,usrquota /var/tmp/quota.disk /home/ann/quota
+    limit_ann "$(findmnt --noheadings --output SOURCE /home/ann/quota)" 100
+    root install -d -o ann /home/ann/quota/ann
+
+    ann truncate --size=200M quota/ann/large.img
+    ann mke2fs -q -t ext4 -E root_owner=1000:1000 quota/ann/large.img
+    fails 1 ann loopmount attach -w quota/ann/large.img
+    expect_err_has "has holes"
+    root du --block-size=1M /home/ann/quota/ann/large.img
+    [[ ${out%%[^0-9]*} -lt 20 ]] || fail "something of it was allocated"
+    ann loopmount attach quota/ann/large.img
+    ann loopmount detach quota/ann/large.img
+    ann rm quota/ann/large.img
+
+    ann truncate --size=60M quota/ann/small.img
+    ann mke2fs -q -t ext4 -L SMALL -E root_owner=1000:1000 quota/ann/small.img
+    ann loopmount attach -w quota/ann/small.img
+    tries ann dd if=/dev/zero of=quota/ann/first bs=1M
+    tries ann dd if=/dev/zero of="$media/SMALL/second" bs=1M conv=fsync
+    ann loopmount detach quota/ann/small.img
+    root du --block-size=1M --summarize /home/ann/quota/ann
+    local used=${out%%[^0-9]*}
+    root dd if=/dev/zero of=/home/ann/quota/roots bs=1M count=1 conv=fsync
+    root umount /home/ann/quota
+    root rmdir /home/ann/quota
+    root rm /var/tmp/quota.disk
+    [[ $used -ge 95 && $used -le 100 ]] || fail "she has $used MiB"
+}
+
 # A stick that is pulled out: its device is gone, whatever is open.
 test_the_medium_is_pulled_out() {
     local disk
