@@ -108,7 +108,8 @@ static int mount_it(Errand *errand, Volume *volume)
         Story *story;
 
         /* Children that are stuck in the kernel count for its owner, who could have one made with each step. */
-        if (image->owner != 0 && job_n_stuck(image->owner) >= service->config->max_requests_per_user)
+        if (story_hangs_too_often(image->owner) ||
+            (image->owner != 0 && job_n_stuck(image->owner) >= service->config->max_requests_per_user))
                 return -EDQUOT;
         if ((image->wished_type && !(wish.filesystem_type = strdup(image->wished_type))) ||
             (image->wished_options && !(wish.options = strdup(image->wished_options))))

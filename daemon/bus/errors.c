@@ -21,7 +21,7 @@ static const struct {
         { ANY_STAGE, ETIMEDOUT, "Timeout", "The kernel gave no answer in time" },
         { STAGE_LIMITS, ESHUTDOWN, "Cancelled", "The service is being stopped" },
         { STAGE_LIMITS, EDQUOT, "LimitExceeded", "Too many requests are under way for one user" },
-        { STAGE_LIMITS, EUSERS, "LimitExceeded", "Files of yours hang while they are closed; end their file system" },
+        { STAGE_LIMITS, EUSERS, "LimitExceeded", "Too many files of yours hang in the kernel; end their file system" },
         { STAGE_AUTHORISE, EKEYREJECTED, "NotAuthorized",
           "An administrator's password is needed, and may not be asked for" },
         { STAGE_AUTHORISE, ANY_ERROR, "NotAuthorized", "Not authorised" },

@@ -21,6 +21,8 @@
  */
 #define CHECKS_MAX 112U
 #define CHECKS_PER_USER_MAX 16U
+/* How many of a user's children may be stuck in the kernel; each may keep a CPU busy there. */
+#define STUCK_PER_USER_MAX 3U
 
 static void advance(Story *story);
 static void ask_next(Service *service);
@@ -146,6 +148,11 @@ static unsigned count_of(const Service *service, uid_t uid)
         return n;
 }
 
+bool story_hangs_too_often(uid_t uid)
+{
+        return uid != 0 && job_n_stuck(uid) >= STUCK_PER_USER_MAX;
+}
+
 bool story_would_exceed_limit(const Service *service, const Caller *caller)
 {
         return caller->sender && caller->uid != 0 &&
@@ -167,6 +174,8 @@ static int check_start(const StoryType *type, const Service *service, const Call
                 return -EACCES;
         if (service->stopping && caller->sender)
                 return -ESHUTDOWN;
+        if (caller->sender && !type->outlives_caller && story_hangs_too_often(caller->uid))
+                return -EUSERS;
         return story_would_exceed_limit(service, caller) ? -EDQUOT : 0;
 }
 

@@ -153,6 +153,12 @@ struct Story {
 int story_start(Story *story, const StoryType *type, Service *service, const Caller *caller, StoryDone done,
                 void *userdata);
 
+/*
+ * Whether too many children that ran for @uid are stuck in the kernel. Then only stories that take something away are
+ * started for this user: story_start() fails with -EUSERS for all others.
+ */
+bool story_hangs_too_often(uid_t uid);
+
 /* Whether story_start() will refuse this one. */
 bool story_would_exceed_limit(const Service *service, const Caller *caller);
 

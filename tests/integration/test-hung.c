@@ -239,6 +239,42 @@ static void test_hangs_when_entered(TestGround *g, gconstpointer userdata)
         hung_stop(&hung);
 }
 
+/* Three hang, and no further file of ann's is looked at; what she has can still be taken away. */
+static void test_hang_together(TestGround *g, gconstpointer userdata)
+{
+        g_autofree char *file = test_image_ext4("plain.img", "PLAIN", TEST_ANN);
+        g_autofree char *image = test_attach_path(g->ann, file, NULL, NULL);
+        TestFuseFile *fuses[3];
+        TestCall *calls[3];
+        int fd = test_open_as(TEST_ANN, file, O_RDONLY);
+
+        (void)userdata;
+        for (size_t i = 0; i < G_N_ELEMENTS(fuses); i++) {
+                g_autofree char *name = g_strdup_printf("fuse-%zu", i);
+
+                fuses[i] = test_fuse_file_start(name, file, TEST_ANN, true);
+                int hanging = test_open_as(TEST_ANN, test_fuse_file_path(fuses[i]), O_RDONLY);
+                test_fuse_file_silence_stat(fuses[i]);
+                calls[i] = test_attach_start(g->ann, hanging, NULL);
+                close(hanging);
+        }
+        for (size_t i = 0; i < G_N_ELEMENTS(fuses); i++) {
+                test_call_wait(calls[i]);
+                test_assert_failed(calls[i], "Timeout", "*");
+                test_call_free(calls[i]);
+        }
+        g_autoptr(TestCall) surplus = test_attach(g->ann, fd, NULL);
+        test_assert_failed(surplus, "LimitExceeded", "*hang in the kernel*");
+        test_detach(g->ann, image);
+        for (size_t i = 0; i < G_N_ELEMENTS(fuses); i++)
+                test_fuse_file_resume(fuses[i]);
+        test_snapshot_wait(g->before, 0);
+        for (size_t i = 0; i < G_N_ELEMENTS(fuses); i++)
+                test_fuse_file_stop(fuses[i]);
+        close(fd);
+        unlink(file);
+}
+
 /* ---- giving up ---- */
 
 /* A reader hangs, so the mount is busy: no ordinary detach. */
@@ -466,6 +502,7 @@ int main(int argc, char **argv)
         TEST_ADD("/hung/first-read", ONE_SECOND, test_hangs_at_first_read);
         TEST_ADD("/hung/bind", ONE_SECOND, test_hangs_at_bind);
         TEST_ADD("/hung/mount", ONE_SECOND, test_hangs_at_mount);
+        TEST_ADD("/hung/together", ONE_SECOND, test_hang_together);
         TEST_ADD("/hung/entered", "[Limits]\nJobTimeoutSec=1\nMaxRequestsPerUser=1\n", test_hangs_when_entered);
         TEST_ADD("/hung/force/reader", "[Limits]\nMaxImagesPerUser=1\n", test_force_with_stuck_reader);
         TEST_ADD("/hung/force/release", "[Limits]\nMaxImagesPerUser=1\n", test_force_over_stuck_release);
