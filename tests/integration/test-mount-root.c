@@ -7,6 +7,7 @@
 #include <glib/gstdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "mechanism/mount.h"
 
@@ -117,6 +118,38 @@ static bool kernel_has_list(void)
         return mount_list_read(&list) != -ENOSYS;
 }
 
+static unsigned count_entries(const char *folder)
+{
+        g_autoptr(GDir) entries = g_dir_open(folder, 0, NULL);
+        unsigned n = 0;
+
+        g_assert_nonnull(entries);
+        while (g_dir_read_name(entries))
+                n++;
+        return n;
+}
+
+/* f2fs, and erofs of some kernels, open devices by paths that the image names: there is none but its own. */
+static void test_isolated(void)
+{
+        const MountNode node = { "/dev/loop7.41", makedev(7, 7) };
+        struct stat st;
+        int old, root;
+
+        g_assert_cmpint(access("/dev/null", F_OK), ==, 0);
+        g_assert_cmpint(mount_isolate(&node, 1, &old, &root), ==, 0);
+        g_assert_cmpuint(count_entries("/"), ==, 1);
+        g_assert_cmpuint(count_entries("/.."), ==, 1);
+        g_assert_cmpuint(count_entries("/dev"), ==, 1);
+        g_assert_cmpuint(count_entries("."), ==, 1);
+        g_assert_cmpint(stat(node.path, &st), ==, 0);
+        g_assert_true(S_ISBLK(st.st_mode) && st.st_rdev == node.device);
+        g_assert_cmpint(mount_leave_isolation(old), ==, 0);
+        g_assert_cmpint(access("/dev/null", F_OK), ==, 0);
+        close(old);
+        close(root);
+}
+
 int main(int argc, char *argv[])
 {
         g_test_init(&argc, &argv, NULL);
@@ -126,5 +159,6 @@ int main(int argc, char *argv[])
                 g_test_add_func("/mount-root/many", test_many);
         } else
                 g_test_add_func("/mount-root/no-list", test_no_list);
+        g_test_add_func("/mount-root/isolated", test_isolated);
         return g_test_run();
 }
