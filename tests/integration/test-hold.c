@@ -181,6 +181,8 @@ static void test_cancels(Fixture *f, gconstpointer userdata)
                         test_assert_failed(call, "Cancelled", "*");
                         n_cancelled++;
                 }
+                /* A child that was killed in the middle of binding it keeps the device until it is dead. */
+                test_wait_quiet(is_nothing_attached, NULL, "the device to go");
                 assert_mounted(false, false);
         }
         g_assert_cmpuint(n_cancelled, >, 0);
