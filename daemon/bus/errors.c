@@ -59,7 +59,7 @@ static const struct {
         { STAGE_MOUNT, EROFS, "OptionNotPermitted", "It cannot be mounted writable" },
         { STAGE_MOUNT, EACCES, "OptionNotPermitted", "It cannot be mounted writable" },
         { STAGE_MOUNT, ENODEV, "UnsupportedFilesystem", "It cannot be mounted" },
-        { STAGE_MOUNT, EPERM, "InvalidImage", "It cannot be mounted" },
+        { STAGE_MOUNT, EXDEV, "InvalidImage", "It cannot be mounted" },
         { STAGE_MOUNT, EINVAL, "InvalidImage", "It cannot be mounted" },
         { STAGE_MOUNT, EUCLEAN, "InvalidImage", "It cannot be mounted" },
         { STAGE_MOUNT, EBADMSG, "InvalidImage", "It cannot be mounted" },

@@ -82,7 +82,7 @@ static int bpf(enum bpf_cmd command, union bpf_attr *attributes)
 /* Returns the program's descriptor. The last argument of a jump is how many instructions it skips. */
 static int load_program(int map, gid_t tag)
 {
-        enum { R0, R1, R2, R3, R4, R6 = 6, STACK = 10 }; /* R0 to R5 do not outlive a call */
+        enum { R0 = 0, R1 = 1, R2 = 2, R3 = 3, R4 = 4, R6 = 6, STACK = 10 }; /* R0 to R5 do not outlive a call */
         const struct bpf_insn program[] = {
                 COPY(R6, R1), /* struct bpf_cgroup_dev_ctx */
                 /* No block device, or no pass of this guard: permitted. */

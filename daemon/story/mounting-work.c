@@ -98,7 +98,10 @@ static int create(const Tasks *tasks, Task *task)
         };
         int r = tasks->order.pass ? device_guard_enter(tasks->guard_fds, tasks->order.pass, task->item.devnum) : 0;
 
-        return r < 0 ? r : mount_create(&spec, &task->fd, task->result.message);
+        if (r >= 0)
+                r = mount_create(&spec, &task->fd, task->result.message);
+        /* The driver wants another device than this one, which the guard refuses. */
+        return r == -EPERM && tasks->order.pass ? -EXDEV : r;
 }
 
 static int attach(int parent_fd, const char *parent, Task *task)

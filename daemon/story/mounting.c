@@ -509,7 +509,7 @@ static const char *explain(int error)
         case EBUSY:
         case EEXIST:
                 return "the same file system is mounted from elsewhere";
-        case EPERM:
+        case EXDEV:
                 return "the file system wants to use another device, which it may not";
         case ENOTRECOVERABLE:
                 return "it cannot be kept away from other devices";
