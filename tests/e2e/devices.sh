@@ -107,3 +107,25 @@ test_a_journal_that_moves_all_the_time() {
     expect_untouched
     remove_all
 }
+
+# btrfs keeps the name of a device after the mount: it gets one that no later device has. The system's own tools, and
+# systemd, get along with it.
+test_btrfs_gets_a_name_of_its_own() {
+    copy btrfs.img
+    attach btrfs.img --writable
+    ann findmnt --noheadings --output SOURCE "$mount_point"
+    [[ $out == "$device".[0-9]* ]] || fail "the source is $out"
+    fails 2 root ls "$out"
+    ann df "$mount_point"
+    root systemctl daemon-reload
+    expect_mounted "$mount_point"
+    ann umount "$mount_point"
+    fails 1 ann findmnt "$mount_point"
+    # With the same UUIDs, by root.
+    root losetup --find --show /home/ann/btrfs.img
+    device=$out
+    root mount "$device" /mnt
+    root umount /mnt
+    root losetup --detach "$device"
+    ann rm btrfs.img
+}
