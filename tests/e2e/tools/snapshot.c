@@ -152,12 +152,16 @@ static bool is_one_of(const char *name, const char *const *names)
 static bool is_of_interest(const char *name, int parent, uid_t uid)
 {
         static const char *const sessions[] = { "systemd", "(sd-pam)", "bash", "dbus-daemon", NULL };
-        static const char *const ours[] = { "loopmount",  "closer",          "gate",   "catcher", "idle-catcher",
-                                            "pkttyagent", "polkit-agent-he", "busctl", NULL };
+        static const char *const ours[] = { "loopmount",       "closer", "catcher", "pkttyagent",
+                                            "polkit-agent-he", "busctl", NULL };
+        static const char *const of_daemon[] = { "gate", "idle-catcher", NULL };
 
-        /* The daemon itself may be there or not; its children may not. */
+        /* The daemon itself may be there or not, with those that are always there with it; its other children may not.
+         */
         if (strcmp(name, "loopmountd") == 0)
                 return parent != 1;
+        if (is_one_of(name, of_daemon))
+                return parent == 1;
         if (is_one_of(name, sessions) || begins(name, "sshd"))
                 return false;
         return is_one_of(name, ours) || begins(name, "umount") || (uid >= 1000 && uid < 1003);
