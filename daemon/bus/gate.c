@@ -7,10 +7,11 @@
  * (MSG_PEEK makes no descriptors) and then
  *
  * - passes on what carries no files;
- * - has a file that a method wants received by a catcher, a child for this one
- *   message: that one puts the file into a parcel, passes the message on with the
- *   parcel in the file's place, closes everything else that it has, and then the
- *   file. If it hangs in that, it holds nothing but this file;
+ * - has a file that a method wants received by a catcher, a child that is lent both
+ *   sockets for this one message: it puts the file into a parcel, passes the message
+ *   on with the parcel in the file's place, closes everything else that it has, and
+ *   then the file. If it hangs in that, it holds nothing but this file. Else it waits
+ *   for the next one;
  * - receives the rest without its files, which the kernel drops without a flush.
  *
  * Who sends a file is asked of the bus, over a connection of the gate's own that
@@ -23,7 +24,6 @@
  */
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -47,6 +47,9 @@
 #define HANGS_USEC (200 * USEC_PER_MSEC)
 #define BUFFER_SIZE ((size_t)64 * 1024)
 #define DUMMIES_MAX 253U /* what unix(7) passes on in a message */
+/* What a catcher is lent for a message: the socket of the bus, that of the daemon, and something that is no file. */
+#define LENT_FDS 3U
+#define UNIQUE_NAME_SIZE 32U
 
 typedef struct Catcher {
         pid_t pid;
@@ -64,6 +67,8 @@ typedef struct Gate {
         int nothing;
         uint64_t timeout_usec;
         sd_bus *lookup;
+        char last_sender[UNIQUE_NAME_SIZE]; /* the bus never gives a unique name out again */
+        uid_t last_uid;
         Catcher *idle; /* waits for the next file */
         Catcher *out;  /* those that close one */
         uint8_t buffer[BUFFER_SIZE];
@@ -206,37 +211,51 @@ static int wrap(int fd, int *ret_parcel)
         return parcel_wrap(fd, &label, ret_parcel);
 }
 
-static void catch_file(Gate *gate, int channel, size_t size)
+/* Receives one message. Returns the file, or < 0 if there was none. */
+static int catch_file(Gate *gate, int channel, size_t size)
 {
         size_t first = MIN(size, sizeof(gate->buffer));
-        int fd = -1, parcel = gate->nothing;
+        int fd = -1, parcel = -1;
         unsigned fuse;
 
         receive_all(gate->bus, gate->buffer, first, &fd);
-        if (wrap(fd, &parcel) < 0)
-                parcel = gate->nothing;
-        send_all(gate->daemon, gate->buffer, first, &parcel, 1);
+        send_all(gate->daemon, gate->buffer, first, wrap(fd, &parcel) < 0 ? &gate->nothing : &parcel, 1);
+        safe_close(parcel);
         pass_on(gate, size - first, NULL, 0);
         fuse = fd < 0 ? 0 : fuse_connection_of(fd);
-        if (send(channel, &fuse, sizeof(fuse), MSG_NOSIGNAL) < 0 || fd < 0)
-                return;
+        return send(channel, &fuse, sizeof(fuse), MSG_NOSIGNAL) < 0 ? -errno : fd;
+}
+
+/* Receives one message with the sockets that are lent for it, and says when it is ready for the next. */
+static int work_once(Gate *gate, int channel)
+{
+        size_t size, n_fds = LENT_FDS;
+        int lent[LENT_FDS], fd;
+
+        if (fd_message_receive(channel, 0, &size, sizeof(size), lent, &n_fds) != sizeof(size) || n_fds != LENT_FDS)
+                return -EBADMSG;
+        gate->bus = lent[0];
+        gate->daemon = lent[1];
+        gate->nothing = lent[2];
+        fd = catch_file(gate, channel, size);
+        for (size_t i = 0; i < LENT_FDS; i++)
+                safe_close(lent[i]);
+        if (fd < 0)
+                return fd;
         /* From here on it may hang, and has nothing that anybody else needs. */
         (void)prctl(PR_SET_NAME, GATE_CATCHER_NAME);
-        if (dup2(channel, 0) == 0) {
-                (void)close_range(1, (unsigned)fd - 1, 0);
-                (void)close_range((unsigned)fd + 1, ~0U, 0);
-        }
         (void)close(fd);
+        (void)prctl(PR_SET_NAME, GATE_IDLE_CATCHER_NAME);
+        return send(channel, "", 1, MSG_NOSIGNAL) == 1 ? 0 : -EPIPE;
 }
 
 static _Noreturn void run_catcher(Gate *gate, int channel, pid_t parent)
 {
-        size_t size;
-
         (void)prctl(PR_SET_NAME, GATE_IDLE_CATCHER_NAME);
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent &&
-            recv(channel, &size, sizeof(size), 0) == sizeof(size))
-                catch_file(gate, channel, size);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent || fds_close_all_but(0, &channel, 1) < 0)
+                _exit(EXIT_FAILURE);
+        while (work_once(gate, channel) >= 0)
+                ;
         _exit(EXIT_SUCCESS);
 }
 
@@ -271,18 +290,23 @@ static Catcher *free_catcher(Catcher *catcher)
         return NULL;
 }
 
-/* Those whose channel has ended are back. */
+/* Those that say so are back, and one of them waits for the next file; those whose channel has ended are dead. */
 static void collect_catchers(Gate *gate)
 {
         for (Catcher **link = &gate->out; *link;) {
                 Catcher *catcher = *link;
                 char byte;
+                ssize_t n = recv(catcher->channel, &byte, 1, MSG_DONTWAIT);
 
-                if (recv(catcher->channel, &byte, 1, MSG_DONTWAIT) == 0) {
-                        *link = catcher->next;
-                        free_catcher(catcher);
-                } else
+                if (n < 0) {
                         link = &catcher->next;
+                        continue;
+                }
+                *link = catcher->next;
+                if (n > 0 && !gate->idle && !catcher->given_up)
+                        gate->idle = catcher;
+                else
+                        free_catcher(catcher);
         }
 }
 
@@ -357,8 +381,7 @@ static bool is_full(Gate *gate, uid_t uid)
         return false;
 }
 
-/* Asks the bus. */
-static int find_user(Gate *gate, const char *sender, uid_t *ret)
+static int ask_bus(Gate *gate, const char *sender, uid_t *ret)
 {
         _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
         int fd, r = 0;
@@ -378,6 +401,19 @@ static int find_user(Gate *gate, const char *sender, uid_t *ret)
         /* Signals to all, and what somebody may have sent here. */
         while (r >= 0 && sd_bus_process(gate->lookup, NULL) > 0)
                 ;
+        return r;
+}
+
+/* Asks the bus, but not again for the last one. */
+static int find_user(Gate *gate, const char *sender, uid_t *ret)
+{
+        int r = *sender && streq(gate->last_sender, sender) ? 0 : ask_bus(gate, sender, &gate->last_uid);
+
+        if (r < 0)
+                gate->last_sender[0] = 0;
+        else if (snprintf(gate->last_sender, sizeof(gate->last_sender), "%s", sender) >= (int)UNIQUE_NAME_SIZE)
+                gate->last_sender[0] = 0;
+        *ret = gate->last_uid;
         return r;
 }
 
@@ -428,6 +464,14 @@ static void await_catcher(Gate *gate, Catcher *catcher, uid_t uid)
         gate->out = catcher;
 }
 
+static int lend(const Gate *gate, const Catcher *catcher, size_t size)
+{
+        const int fds[LENT_FDS] = { gate->bus, gate->daemon, gate->nothing };
+        struct iovec part = { &size, sizeof(size) };
+
+        return fd_message_send(catcher->channel, 0, &part, 1, fds, LENT_FDS);
+}
+
 static void pass_on_file(Gate *gate, const WireHeader *header, size_t size)
 {
         Catcher *catcher;
@@ -440,13 +484,12 @@ static void pass_on_file(Gate *gate, const WireHeader *header, size_t size)
         }
         catcher = gate->idle ? TAKE_PTR(gate->idle) : new_catcher(gate);
         /* It may have been killed while it waited. */
-        if (catcher && send(catcher->channel, &size, sizeof(size), MSG_NOSIGNAL) < 0)
+        if (catcher && lend(gate, catcher, size) < 0)
                 catcher = free_catcher(catcher);
         if (catcher)
                 await_catcher(gate, catcher, uid);
         else
                 pass_on_refused(gate, size, -EAGAIN);
-        gate->idle = new_catcher(gate);
 }
 
 /* Looks at the next @size bytes that were not looked at yet. They come in parts. */
