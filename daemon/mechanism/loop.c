@@ -89,7 +89,7 @@ static int lock_claim(unsigned number, int flags, int *ret_fd)
         fd = open(path, O_RDWR | flags | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0)
                 return -errno;
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        if (TRY_TWICE(flock(fd, LOCK_EX | LOCK_NB)) < 0)
                 return errno == EWOULDBLOCK ? -EEXIST : -errno;
         /* Its last owner has removed or renamed it after we opened it. */
         if (fstat(fd, &mine) < 0 || stat(path, &now) < 0 || mine.st_ino != now.st_ino)
@@ -148,7 +148,7 @@ static bool sweep_marker(const char *name)
                         return false;
                 loop_forget(number, diskseq);
         } else if (r == 1) {
-                r = lock_claim(number, 0, &claim);
+                r = TRY_TWICE(lock_claim(number, 0, &claim));
                 if (r < 0)
                         return r == -ENOENT;
                 drop_claim(number, claim);

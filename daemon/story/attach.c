@@ -569,7 +569,15 @@ static int run_bind(int channel, const JobOrder *message)
                                order.owner_gid);
         if (r >= 0)
                 r = loop_bind(&order.spec, &binding.device, &fd);
-        return r < 0 ? r : job_answer(channel, &binding, sizeof(binding), &fd, 1);
+        if (r < 0)
+                return r;
+        r = job_answer(channel, &binding, sizeof(binding), &fd, 1);
+        /* Nobody knows of it. */
+        if (r < 0) {
+                (void)loop_release(TAKE_FD(fd), binding.device.number, binding.device.diskseq, 0);
+                loop_forget(binding.device.number, binding.device.diskseq);
+        }
+        return r;
 }
 
 static int take_device(Attach *attach, JobAnswer *answer)
