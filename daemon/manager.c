@@ -41,6 +41,8 @@
 #define STOP_TIMEOUT_USEC (10 * USEC_PER_SEC)
 /* A bus that does not answer does not keep the images attached. */
 #define SHUTDOWN_BUS_TIMEOUT_USEC (5 * USEC_PER_SEC)
+/* When markers are looked at again that could not be removed. */
+#define SWEEP_AGAIN_USEC USEC_PER_SEC
 #define NAME_FLAGS SD_BUS_NAME_ALLOW_REPLACEMENT
 
 typedef struct Manager {
@@ -51,6 +53,7 @@ typedef struct Manager {
         Sessions *sessions;
         sd_event_source *on_idle_time;
         sd_event_source *on_stop_time;
+        sd_event_source *on_sweep_time;
         bool ready;
 } Manager;
 
@@ -172,18 +175,33 @@ static void arm_idle_timer(Manager *manager)
         (void)sd_event_source_set_enabled(manager->on_idle_time, SD_EVENT_ONESHOT);
 }
 
-/* Each is judged by itself: one that is still in use (a child is binding a device) does not keep the others. */
-static void sweep_markers(Service *service)
+/*
+ * Each is judged by itself: one that is still in use (a child is binding a device) does not keep the others. A device
+ * goes a moment after the story that has failed with it, which nobody tells of.
+ */
+static void sweep_markers(Manager *manager)
 {
-        if (service->markers_stale)
-                service->markers_stale = loop_sweep_markers() != (int)registry_count(service->registry);
+        Service *service = &manager->service;
+
+        if (!service->markers_stale)
+                return;
+        service->markers_stale = loop_sweep_markers() != (int)registry_count(service->registry);
+        if (!service->markers_stale)
+                return;
+        (void)sd_event_source_set_time_relative(manager->on_sweep_time, SWEEP_AGAIN_USEC);
+        (void)sd_event_source_set_enabled(manager->on_sweep_time, SD_EVENT_ONESHOT);
+}
+
+static int on_sweep_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source, (void)usec;
+        sweep_markers(userdata);
+        return 0;
 }
 
 static void on_child_reaped(void *userdata)
 {
-        Manager *manager = userdata;
-
-        sweep_markers(&manager->service);
+        sweep_markers(userdata);
 }
 
 static void on_story_ended(void *userdata)
@@ -191,7 +209,7 @@ static void on_story_ended(void *userdata)
         Manager *manager = userdata;
         Service *service = &manager->service;
 
-        sweep_markers(service);
+        sweep_markers(manager);
         if (service->stopping) {
                 if (!service->stories)
                         (void)sd_event_exit(service->event, 0);
@@ -269,6 +287,11 @@ static int set_up_events(Manager *manager)
                                                manager);
         if (r >= 0)
                 r = sd_event_source_set_enabled(manager->on_idle_time, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_add_time_relative(event, &manager->on_sweep_time, CLOCK_MONOTONIC, 0, 0, on_sweep_time,
+                                               manager);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(manager->on_sweep_time, SD_EVENT_OFF);
         if (r >= 0)
                 r = sd_event_set_watchdog(event, true);
         return r < 0 ? r : 0;
@@ -360,6 +383,7 @@ static void tear_down(Manager *manager)
         sessions_free(manager->sessions);
         sd_event_source_disable_unref(manager->on_idle_time);
         sd_event_source_disable_unref(manager->on_stop_time);
+        sd_event_source_disable_unref(manager->on_sweep_time);
         if (service->bus)
                 (void)sd_bus_flush(service->bus);
         sd_bus_close_unref(service->bus);

@@ -17,7 +17,7 @@ typedef struct PartitionOrder {
 } PartitionOrder;
 
 /* Those that go, those that are mounted and stay what they are, and those that are to be there. */
-#define PARTITIONS_ORDERED_MAX (3 * PROBE_VOLUMES_MAX)
+#define PARTITIONS_ORDERED_MAX ((size_t)3 * PROBE_VOLUMES_MAX)
 
 typedef struct PartitionsOrder {
         unsigned loop_number;

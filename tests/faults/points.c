@@ -57,6 +57,7 @@ static const Class classes[] = {
         { " flock ", { ENOMEM, EINTR } },
         { " getrandom ", { EINTR, EAGAIN } },
         { " bpf ", { ENOMEM, EMFILE, EAGAIN } },
+        { " quotactl_fd fallocate ", { EIO, ENOMEM } },
         { " listmount ", { ENOMEM } },
 
         /* They tell or set what is the process's own and there already. */

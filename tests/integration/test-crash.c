@@ -346,7 +346,7 @@ static void change_record(const char *path, const char *from, const char *to)
         g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
         char *line = strstr(text, from);
         g_assert_nonnull(line);
-        g_autofree char *rest = g_strdup(line + strcspn(line, "\n"));
+        g_autofree char *rest = g_strdup(line + 1 + strcspn(line + 1, "\n"));
         *line = 0;
         g_autofree char *changed = g_strconcat(text, to, rest, NULL);
         g_assert_true(g_file_set_contents(path, changed, -1, NULL));
@@ -366,8 +366,8 @@ static void test_other_mount_while_attaching(TestGround *g, gconstpointer userda
         g_assert_cmpint(umount2(mount_points[0], 0), ==, 0);
         mount_roots(mount_points[0]);
         change_record(record, "STATE=", "STATE=attaching");
-        change_record(record, "MOUNT_ID=", "MOUNT_ID=0");
-        change_record(record, "MOUNT_ID=1", "MOUNT_ID=0");
+        for (size_t i = 0; i < 2; i++)
+                change_record(record, "\nMOUNT_ID=", "\nTAKEN_OUT=");
         test_ground_restart_daemon(g);
         test_wait_quiet(no_images, g->ann, "the image to be gone");
         assert_roots_is_at(mount_points[0]);

@@ -48,7 +48,7 @@ static void tear_down(Fixture *f, gconstpointer configuration)
 
 static void attach(GDBusConnection *bus, const Fixture *f, const char *options)
 {
-        g_autofree char *image = test_attach_path(bus, f->file, options, NULL);
+        g_free(test_attach_path(bus, f->file, options, NULL));
 }
 
 static void release(GDBusConnection *bus)
