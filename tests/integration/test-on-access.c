@@ -479,7 +479,7 @@ static void test_store_limit(TestGround *g, gconstpointer userdata)
         g_autofree char *other = test_path("more.img");
         test_run("cp", "--preserve=ownership", file, other, NULL);
         int fd = test_open_as(TEST_ANN, other, O_RDONLY);
-        g_autofree char *image = test_attach_path(g->ann, file, ON_ACCESS, NULL);
+        g_free(test_attach_path(g->ann, file, ON_ACCESS, NULL));
         g_autoptr(TestCall) surplus = test_attach(g->ann, fd, ON_ACCESS);
 
         test_assert_failed(surplus, "LimitExceeded", "*kept over a restart*");

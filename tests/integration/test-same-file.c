@@ -84,9 +84,9 @@ static void test_equal_but_for_mounting(TestGround *g, gconstpointer userdata)
 static char *ask(GDBusConnection *bus, const char *file, const char *options)
 {
         g_auto(GStrv) mount_points = NULL;
-        g_autofree char *image = test_attach_path(bus, file, options, &mount_points);
         GString *names = g_string_new(NULL);
 
+        g_free(test_attach_path(bus, file, options, &mount_points));
         for (char **m = mount_points; *m; m++) {
                 g_autofree char *name = g_path_get_basename(*m);
 
@@ -267,9 +267,9 @@ static void test_owner_of_file(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
         g_auto(GStrv) mount_points = NULL;
-        g_autofree char *bobs = attach_as_bob(g, file, &mount_points);
 
         (void)userdata;
+        g_free(attach_as_bob(g, file, &mount_points));
         g_assert_true(finds(g->ann, file));
         test_daemon_kill(g->daemon);
         test_ground_restart_daemon(g);
@@ -310,10 +310,10 @@ static void test_owner_of_file_busy(TestGround *g, gconstpointer userdata)
 static void test_owner_of_file_has_it_too(TestGround *g, gconstpointer userdata)
 {
         g_autofree char *file = test_image_ext4("file.img", "LABEL", TEST_ANN);
-        g_autofree char *anns = test_attach_path(g->ann, file, NULL, NULL);
-        g_autofree char *bobs = attach_as_bob(g, file, NULL);
 
         (void)userdata;
+        g_free(test_attach_path(g->ann, file, NULL, NULL));
+        g_autofree char *bobs = attach_as_bob(g, file, NULL);
         g_assert_cmpint(run_detach(TEST_ANN, file, NULL), ==, 0);
         g_assert_cmpuint(test_count_loops(), ==, 1);
         g_assert_cmpint(chown(file, TEST_CAROL, TEST_CAROL), ==, 0);

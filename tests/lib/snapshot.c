@@ -324,10 +324,26 @@ char *test_snapshot_difference(const TestSnapshot *before, const TestSnapshot *a
         return text->len > 0 ? g_strdup(text->str) : NULL;
 }
 
+static bool is_about_markers_only(const char *difference)
+{
+        g_auto(GStrv) lines = g_strsplit(difference, "\n", 0);
+
+        for (char **line = lines; *line; line++)
+                if (**line && !g_str_has_prefix(*line, "+ record /run/loopmount/devices/"))
+                        return false;
+        return true;
+}
+
 void test_snapshot_assert(const TestSnapshot *before, pid_t daemon)
 {
         g_autoptr(TestSnapshot) after = test_snapshot_take(daemon);
         g_autofree char *difference = test_snapshot_difference(before, after);
+
+        /* A device that somebody has open goes a moment after its story, and then its marker. */
+        if (difference && is_about_markers_only(difference)) {
+                test_snapshot_wait(before, daemon);
+                return;
+        }
         if (difference) {
                 g_test_message("%s", difference);
                 g_error("something has come (+) or gone (-), see above");
