@@ -103,7 +103,7 @@ check_not_mountable() {
     case $image in
         ntfs.img) words="this kernel has no driver" ;;
         luks.img) words="encrypted" ;;
-        lvm.img | raid.img) words="volume group or an array" ;;
+        lvm.img | raid.img | raid-*.img) words="volume group or an array" ;;
         swap.img) words="it holds no files" ;;
         gpt-none-mountable.img) words="volume 1: it holds no files" ;;
         gpt-empty.img) words="has no partitions" ;;

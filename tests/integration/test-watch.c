@@ -272,8 +272,8 @@ static void test_conflict_after_unmount(Fixture *f, gconstpointer userdata)
         (void)userdata;
         for (unsigned i = 0; i < 4; i++) {
                 g_auto(GStrv) before = NULL, after = NULL;
-                g_autofree char *writable = test_attach_path(f->ground.ann, file, "{'read-only': <false>}", &before);
 
+                g_free(test_attach_path(f->ground.ann, file, "{'read-only': <false>}", &before));
                 unmount(before[0]);
                 g_autofree char *image = test_attach_path(f->ground.ann, file, NULL, &after);
                 test_assert_hello(TEST_ANN, after[0]);
