@@ -80,8 +80,8 @@ def memory(ground, daemon, count):
 
 
 def wait_for_workers(daemon):
-    """They stay for some seconds, in case there is more to do; the one that closes files stays for ever."""
-    wait_until(lambda: len(children(daemon)) <= 1, "the end of the workers")
+    """They stay for some seconds, in case there is more to do; the gate, and the one that closes, stay for ever."""
+    wait_until(lambda: len(children(daemon)) <= 2, "the end of the workers")
 
 
 # ---- wake-ups ----
