@@ -15,7 +15,8 @@ int fds_close_all_but(unsigned first, const int *keep, size_t n_keep)
 
         if (n_keep > FDS_KEEP_MAX)
                 return -E2BIG;
-        memcpy(sorted, keep, n_keep * sizeof(int));
+        if (n_keep > 0)
+                memcpy(sorted, keep, n_keep * sizeof(int));
         qsort(sorted, n_keep, sizeof(int), compare);
         for (size_t i = 0; i < n_keep; i++) {
                 if (sorted[i] < (int)first)

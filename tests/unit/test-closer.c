@@ -152,7 +152,8 @@ static void test_no_descriptors(void)
         /* Now the one can be reaped of which the event loop could not be told. */
         closer_close(event, open("/", O_PATH | O_CLOEXEC));
         (void)wait_for_idle();
-        g_assert_cmpuint(own_children(), ==, 0);
+        while (own_children() > 0)
+                turn();
         own_assert_descriptors(event, before);
 }
 
