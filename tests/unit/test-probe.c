@@ -1385,7 +1385,8 @@ static void test_sandbox_foreign_abi(void)
 
         g_assert_cmpint(pid, >=, 0);
         if (pid == 0) {
-                /* A kernel without that ABI answers with this; a sanitizer would make a report and an exit code of it. */
+                /* A kernel without that ABI answers with this; a sanitizer would make a report and an exit code of it.
+                 */
                 (void)signal(SIGSEGV, SIG_DFL);
                 if (probe_enter_sandbox(NULL, 0) < 0)
                         _exit(2);
