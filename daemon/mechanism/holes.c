@@ -40,7 +40,7 @@ static uint64_t room_of(int fd, unsigned type, uint32_t id)
         struct if_dqblk quota = { 0 };
         uint64_t limit;
 
-        if (syscall(SYS_quotactl_fd, fd, QCMD(Q_GETQUOTA, type), id, &quota) < 0)
+        if (syscall(SYS_quotactl_fd, fd, QCMD((unsigned)Q_GETQUOTA, (unsigned)type), id, &quota) < 0)
                 return NO_LIMIT;
         limit = (quota.dqb_bhardlimit ? quota.dqb_bhardlimit : quota.dqb_bsoftlimit) * QIF_DQBLKSIZE;
         if (limit == 0)
