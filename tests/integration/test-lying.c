@@ -114,6 +114,8 @@ static char *make_image_with_journal(const char *name, const char *journal)
         g_autofree char *option = g_strconcat("device=", journal, NULL);
 
         test_run("mke2fs", "-q", "-F", "-b", "1024", "-t", "ext4", "-L", "LABEL", "-J", option, file, NULL);
+        /* The journal knows its user now. If udevd has the device open, that gets into its file some time later. */
+        test_run("blockdev", "--flushbufs", journal, NULL);
         return file;
 }
 
