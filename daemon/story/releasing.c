@@ -301,7 +301,8 @@ static bool look_at_remains(Releasing *releasing, int error)
         Image *image = releasing->image;
         Registry *registry = releasing->story->service->registry;
 
-        if (loop_is_gone(image->loop_number, image->diskseq)) {
+        /* Triggers are mounts of their own: the next detach, which watch.c starts, takes them away. */
+        if (!image->on_access && loop_is_gone(image->loop_number, image->diskseq)) {
                 forget(releasing->story->service, image);
                 return true;
         }
