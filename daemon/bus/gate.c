@@ -472,6 +472,19 @@ static int lend(const Gate *gate, const Catcher *catcher, size_t size)
         return fd_message_send(catcher->channel, 0, &part, 1, fds, LENT_FDS);
 }
 
+/* The one that waits may have been killed meanwhile: then a new one. */
+static Catcher *employ_catcher(Gate *gate, size_t size)
+{
+        Catcher *catcher = NULL;
+
+        for (unsigned i = 0; !catcher && i < 2; i++) {
+                catcher = gate->idle ? TAKE_PTR(gate->idle) : new_catcher(gate);
+                if (catcher && lend(gate, catcher, size) < 0)
+                        catcher = free_catcher(catcher);
+        }
+        return catcher;
+}
+
 static void pass_on_file(Gate *gate, const WireHeader *header, size_t size)
 {
         Catcher *catcher;
@@ -482,10 +495,7 @@ static void pass_on_file(Gate *gate, const WireHeader *header, size_t size)
                 pass_on_refused(gate, size, r < 0 ? r : -EUSERS);
                 return;
         }
-        catcher = gate->idle ? TAKE_PTR(gate->idle) : new_catcher(gate);
-        /* It may have been killed while it waited. */
-        if (catcher && lend(gate, catcher, size) < 0)
-                catcher = free_catcher(catcher);
+        catcher = employ_catcher(gate, size);
         if (catcher)
                 await_catcher(gate, catcher, uid);
         else

@@ -292,6 +292,16 @@ static bool is_kept(const Image *image)
         return false;
 }
 
+static bool has_mount_points(const Image *image)
+{
+        const Volume *volume;
+
+        IMAGE_FOREACH_VOLUME (volume, image)
+                if (volume->mount_point)
+                        return true;
+        return false;
+}
+
 /*
  * The child has died, and what it had done before only the kernel knows. Mounts that
  * are gone are noticed as if somebody else had unmounted them. True: the image is gone.
@@ -301,8 +311,8 @@ static bool look_at_remains(Releasing *releasing, int error)
         Image *image = releasing->image;
         Registry *registry = releasing->story->service->registry;
 
-        /* Triggers are mounts of their own: the next detach, which watch.c starts, takes them away. */
-        if (!image->on_access && loop_is_gone(image->loop_number, image->diskseq)) {
+        /* What it has left of mounts (triggers, lines in utab) the next detach takes away, which watch.c starts. */
+        if (!has_mount_points(image) && loop_is_gone(image->loop_number, image->diskseq)) {
                 forget(releasing->story->service, image);
                 return true;
         }
