@@ -11,7 +11,7 @@ static int compare(const void *a, const void *b)
 
 int fds_close_all_but(unsigned first, const int *keep, size_t n_keep)
 {
-        int sorted[FDS_KEEP_MAX];
+        int sorted[FDS_KEEP_MAX] = { 0 };
 
         if (n_keep > FDS_KEEP_MAX)
                 return -E2BIG;
