@@ -71,7 +71,7 @@ static int read_uint32(Reader *reader, uint32_t *ret)
         return r;
 }
 
-/* @size: of the text, which has a NUL behind it. */
+/* @size: of the text, without the NUL after it. */
 static int read_text(Reader *reader, size_t size, const char **ret)
 {
         const uint8_t *bytes;

@@ -33,7 +33,7 @@ bool image_needs_partition_scan(const Image *image);
 /* Whether what the volume holds, or that it holds nothing, is the same as in @other. */
 bool volume_equals(const Volume *volume, const Volume *other);
 
-/* Gives @volume what @other holds, its place apart, and @other what @volume held. */
+/* Exchanges what the two volumes hold, but not their places. */
 void volume_take_contents(Volume *volume, Volume *other);
 
 /* It is not known any more what the volume holds. Its name stays, for a mount point. */
