@@ -112,12 +112,14 @@ class Watch:
 def wakening(ground, daemon, count):
     seconds, events, batches = ground.rounds((1, 20, 1), (5, 500, 5), (60, 10000, 10))
     idle, strangers, former, mounts = (Watch(ground, daemon) for _ in range(4))
-    never, once = max(nodes.numbers()) + 100, once_ours(ground)
+    never = max(nodes.numbers()) + 100
     with idle:
         time.sleep(seconds)
-    with foreign_device(ground, never), strangers:
+    bind(ground, never)
+    with unbound_later(ground, never), strangers:
         change(ground, never, events)
-    with foreign_device(ground, once), former:
+    once = bind_once_ours(ground)
+    with unbound_later(ground, once), former:
         change(ground, once, events)
     with mounts:
         foreign_mounts(ground, batches)
@@ -143,14 +145,28 @@ def once_ours(ground):
     return number
 
 
+def bind_once_ours(ground):
+    """Others on this machine may take a number that has just become free: then the next one."""
+    for tries_left in range(9, -1, -1):
+        number = once_ours(ground)
+        try:
+            bind(ground, number)
+            return number
+        except subprocess.CalledProcessError:
+            if tries_left == 0:
+                raise
+
+
+def bind(ground, number):
+    subprocess.run(["losetup", "--read-only", f"/dev/loop{number}", ground.squashfs()], check=True)
+
+
 @contextlib.contextmanager
-def foreign_device(ground, number):
-    node = f"/dev/loop{number}"
-    subprocess.run(["losetup", "--read-only", node, ground.squashfs()], check=True)
+def unbound_later(ground, number):
     try:
         yield
     finally:
-        subprocess.run(["losetup", "--detach", node], check=True)
+        subprocess.run(["losetup", "--detach", f"/dev/loop{number}"], check=True)
         ground.settle()
 
 
