@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #define GPT_ENTRIES_MIN 128U
+#define ISO_BLOCK 2048U
 
 typedef struct GptHeader {
         char signature[8];
@@ -55,17 +56,43 @@ void disk_write_ext2(int fd, uint64_t offset, const char *label)
         disk_write(fd, superblock + 120, label, MIN(strlen(label), 16U));
 }
 
+/* A number of 32 bits as ISO 9660 has it: little-endian, and big-endian after that. */
+static void put_both(char *where, uint32_t value)
+{
+        const uint32_t both[] = { htole32(value), htobe32(value) };
+
+        memcpy(where, both, sizeof(both));
+}
+
+/* The directory record of the root, called "." (0) or ".." (1) in the root itself. */
+static void put_root(char *where, uint32_t block, uint8_t name)
+{
+        where[0] = 34; /* its length */
+        put_both(where + 2, block);
+        put_both(where + 10, ISO_BLOCK);
+        where[25] = 2; /* a directory */
+        where[32] = 1; /* the length of its name */
+        where[33] = (char)name;
+}
+
 void disk_write_iso9660(int fd, uint64_t offset, const char *label)
 {
-        char descriptor[2048] = "\1CD001\1";
+        char descriptor[ISO_BLOCK] = "\1CD001\1", root[ISO_BLOCK] = "";
+        const uint32_t block = 16; /* the first that is not the system's */
 
         memset(descriptor + 8, ' ', 64);
         memcpy(descriptor + 40, label, MIN(strlen(label), 16U));
-        disk_write(fd, offset + 32768, descriptor, sizeof(descriptor));
-        disk_write(fd, offset + 32768 + 2048,
+        put_both(descriptor + 80, block + 3);
+        memcpy(descriptor + 128, "\x00\x08\x08\x00", 4); /* the size of a block */
+        put_root(descriptor + 156, block + 2, 0);
+        put_root(root, block + 2, 0);
+        put_root(root + 34, block + 2, 1);
+        disk_write(fd, offset + block * ISO_BLOCK, descriptor, sizeof(descriptor));
+        disk_write(fd, offset + (block + 1) * ISO_BLOCK,
                    "\xff"
                    "CD001\1",
                    7);
+        disk_write(fd, offset + (block + 2) * ISO_BLOCK, root, sizeof(root));
 }
 
 void disk_write_swap(int fd, uint64_t offset)
