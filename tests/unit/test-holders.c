@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Runs as any user, with children of its own on the mount of /sys, where nobody
- * else has business for long. What takes root (mappings, other users, devices)
- * is in tests/integration/test-holders-root.c.
+ * Runs as any user, with children of its own that hold the mount of /proc. That is
+ * the only mount that is there wherever holders can be found: in a plain chroot,
+ * as some packages are built in, /sys is a folder of the root file system, which
+ * every process holds. What takes root (mappings, other users, devices) is in
+ * tests/integration/test-holders-root.c.
  */
 #include <fcntl.h>
 #include <glib.h>
@@ -29,7 +31,7 @@ static uint64_t mount_of(const char *path)
         return stx.stx_mnt_id;
 }
 
-/* A child that holds /sys in some way until it is killed. */
+/* A child that holds /proc in some way until it is killed. */
 static pid_t start(Way way, const char *name)
 {
         int ready[2];
@@ -42,8 +44,8 @@ static pid_t start(Way way, const char *name)
         if (pid == 0) {
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
                 prctl(PR_SET_NAME, name);
-                if ((way == WAY_FILE && open("/sys/kernel", O_RDONLY | O_DIRECTORY) < 0) ||
-                    (way == WAY_PATH && open("/sys", O_PATH) < 0) || (way == WAY_FOLDER && chdir("/sys/kernel") < 0))
+                if ((way == WAY_FILE && open("/proc/self", O_RDONLY | O_DIRECTORY) < 0) ||
+                    (way == WAY_PATH && open("/proc", O_PATH) < 0) || (way == WAY_FOLDER && chdir("/proc/self") < 0))
                         _exit(1);
                 if (write(ready[1], "", 1) != 1)
                         _exit(1);
@@ -79,12 +81,12 @@ static bool find(uint64_t mount_id, pid_t pid, Holder *ret)
 
 static void test_ways(void)
 {
-        uint64_t sys = mount_of("/sys");
+        uint64_t proc = mount_of("/proc");
         Holder holder;
 
         for (Way way = WAY_NONE; way <= WAY_FOLDER; way++) {
                 pid_t pid = start(way, "holder");
-                bool found = find(sys, pid, &holder);
+                bool found = find(proc, pid, &holder);
 
                 stop(pid);
                 g_test_message("way %d", way);
@@ -98,40 +100,40 @@ static void test_ways(void)
 
 static void test_not_self(void)
 {
-        _cleanup_close_ int fd = open("/sys/kernel", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        uint64_t sys = mount_of("/sys");
+        _cleanup_close_ int fd = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        uint64_t proc = mount_of("/proc");
         Holder holder;
 
         g_assert_cmpint(fd, >=, 0);
-        g_assert_false(find(sys, getpid(), &holder));
+        g_assert_false(find(proc, getpid(), &holder));
         g_assert_false(find(mount_of("/"), getppid(), &holder));
 }
 
 static void test_zombie(void)
 {
-        uint64_t sys = mount_of("/sys");
+        uint64_t proc = mount_of("/proc");
         pid_t pid = start(WAY_FILE, "holder");
         siginfo_t info;
         Holder holder;
 
         g_assert_cmpint(kill(pid, SIGKILL), ==, 0);
         g_assert_cmpint(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), ==, 0);
-        g_assert_false(find(sys, pid, &holder));
+        g_assert_false(find(proc, pid, &holder));
         g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
 }
 
 static void test_max(void)
 {
         _cleanup_free_ Holder *holders = NULL, *none = NULL;
-        uint64_t sys = mount_of("/sys");
+        uint64_t proc = mount_of("/proc");
         pid_t pids[3];
         size_t n = 9;
 
         for (size_t i = 0; i < ELEMENTSOF(pids); i++)
                 pids[i] = start(WAY_FILE, "holder");
-        g_assert_cmpint(holders_find(&sys, 1, NULL, 0, 2, &holders, &n), ==, 0);
+        g_assert_cmpint(holders_find(&proc, 1, NULL, 0, 2, &holders, &n), ==, 0);
         g_assert_cmpuint(n, ==, 2);
-        g_assert_cmpint(holders_find(&sys, 1, NULL, 0, 0, &none, &n), ==, 0);
+        g_assert_cmpint(holders_find(&proc, 1, NULL, 0, 0, &none, &n), ==, 0);
         g_assert_cmpuint(n, ==, 0);
         for (size_t i = 0; i < ELEMENTSOF(pids); i++)
                 stop(pids[i]);
@@ -148,12 +150,12 @@ static void test_nothing_wanted(void)
 
 static void test_hostile_name(void)
 {
-        uint64_t sys = mount_of("/sys");
+        uint64_t proc = mount_of("/proc");
         pid_t pid = start(WAY_FILE, "\x1b[2J%n\n\xff x");
         _cleanup_free_ char *text = NULL;
         g_autofree char *wanted = g_strdup_printf("\\x1b[2J%%n\\x0a\\xff x (pid %d)", (int)pid);
         Holder holder;
-        bool found = find(sys, pid, &holder);
+        bool found = find(proc, pid, &holder);
 
         stop(pid);
         g_assert_true(found);
