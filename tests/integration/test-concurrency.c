@@ -366,7 +366,7 @@ static void start_burners(pid_t *burners)
                 g_assert_cmpint(burners[i], >=, 0);
                 if (burners[i] == 0) {
                         prctl(PR_SET_PDEATHSIG, SIGKILL);
-                        for (volatile unsigned n = 0;; n++)
+                        for (;;)
                                 ;
                 }
         }
