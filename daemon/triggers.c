@@ -195,9 +195,9 @@ static void take_early_requests(Triggers *triggers)
 
 /* ---- Was it used? ---- */
 
-static int run_question(int channel, const void *parameters)
+static int run_question(int channel, const JobOrder *order)
 {
-        int r = trigger_expire(*(const int *)parameters);
+        int r = order->n_fds == 1 ? trigger_expire(order->fds[0]) : -EBADMSG;
 
         return r < 0 ? r : job_answer(channel, NULL, 0, NULL, 0);
 }
@@ -223,8 +223,7 @@ static void ask(Triggers *triggers, const Volume *volume)
         Errand *errand = calloc(1, sizeof(*errand));
         JobSpec spec = {
                 .name = "expire",
-                .function = run_question,
-                .parameters = &volume->trigger_fd,
+                .work = run_question,
                 .fds = { volume->trigger_fd },
                 .n_fds = 1,
                 .timeout_usec = triggers->service->config->job_timeout_usec,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Children that do the blocking work. A job is over for its owner when the
+ * Workers do what may block. A job is over for its owner when the
  * answer arrives, the child dies or the deadline passes; the Job itself lives
  * on, ownerless, until the child is reaped: a child in uninterruptible sleep
  * ignores SIGKILL, and nobody may wait for it.
@@ -12,8 +12,8 @@
  * next is made behind the order that some child gets next, when whoever gave that has
  * to wait; or soon, if there is no order.
  *
- * The child keeps only the descriptors that it was given. Were it to keep the
- * daemon's, one stuck child would hold every other image's loop device open. The
+ * A worker keeps none of the daemon's descriptors. Were it to keep them, one that is
+ * stuck would hold every other image's loop device open. The
  * daemon in turn keeps users' files out of its own table (see parcel.h), since a
  * child that closes an inherited one may be stuck in that.
  */
@@ -42,9 +42,9 @@ struct Job {
         int error;    /* of a job that was killed: what it will end with */
         JobDone done; /* NULL once the owner has its result */
         void *userdata;
-        JobWork work;     /* of a worker */
-        bool idle;        /* ... that waits for its next job */
-        const char *name; /* ... that is replaced when it ends; else NULL */
+        JobWork work;
+        bool idle;        /* it waits for its next job */
+        const char *name; /* of a worker that is replaced when it ends; else NULL */
         bool killed;
         sd_event_source *on_channel;
         sd_event_source *on_exit;
@@ -146,9 +146,7 @@ static void job_finish(Job *job, int error, JobAnswer *answer)
 {
         JobDone done = job->done;
 
-        if (!job->work)
-                job->on_channel = sd_event_source_disable_unref(job->on_channel);
-        else if (error < 0 && !job->killed)
+        if (error < 0 && !job->killed)
                 dismiss(job);
         else if (!job->killed)
                 set_deadline(job, JOB_IDLE_USEC);
@@ -206,7 +204,7 @@ static int job_collect(Job *job)
 
         if (r == 0)
                 return 0;
-        /* The answer begins with what the function returned. */
+        /* The answer begins with what the work returned. */
         if (r > 0 && answer.size < sizeof(int))
                 r = -ECHILD;
         if (r > 0) {
@@ -351,27 +349,6 @@ int job_answer(int channel, const void *data, size_t size, const int *fds, size_
         return send_answer(channel, 0, data, size, fds, n_fds);
 }
 
-/* < 0: it failed, and has said so. */
-static int run_function(const JobSpec *spec, int channel)
-{
-        int keep[JOB_FDS_MAX + 1] = { channel };
-        char go;
-        int r;
-
-        memcpy(keep + 1, spec->fds, spec->n_fds * sizeof(int));
-        r = fds_close_all_but(STDERR_FILENO + 1, keep, spec->n_fds + 1);
-
-        /* The parent watches before anything is done, and is the first to close what it gave: else its close would be
-         * the last, and could block. */
-        if (r == 0 && recv(channel, &go, 1, 0) != 1)
-                return -ECHILD;
-        if (r == 0)
-                r = spec->function(channel, spec->parameters);
-        if (r < 0)
-                (void)send_answer(channel, r, NULL, 0, NULL, 0);
-        return r;
-}
-
 /* One job. > 0: ready for another one. */
 static int work_once(const JobSpec *spec, int channel)
 {
@@ -423,7 +400,7 @@ _Noreturn static void run_child(const JobSpec *spec, int channel, pid_t parent)
         sigemptyset(&none);
         if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
                 _exit(EXIT_FAILURE);
-        r = spec->work ? run_worker(spec, channel) : run_function(spec, channel);
+        r = run_worker(spec, channel);
         _exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
@@ -491,6 +468,9 @@ static int send_order(const Job *job, const JobSpec *spec)
 {
         struct iovec part = { (void *)spec->order, spec->order_size };
 
+        /* A message without a byte would be taken for the end. */
+        if (spec->order_size == 0)
+                part = (struct iovec){ (void *)"", 1 };
         return fd_message_send(job->channel, 0, &part, 1, spec->fds, spec->n_fds);
 }
 
@@ -520,7 +500,7 @@ static int employ_new(sd_event *event, const JobSpec *spec, Job **ret)
 
         if (r < 0)
                 return r;
-        r = spec->work ? send_order(job, spec) : 0;
+        r = send_order(job, spec);
         if (r < 0) {
                 take_back(job);
                 return r;
@@ -531,15 +511,13 @@ static int employ_new(sd_event *event, const JobSpec *spec, Job **ret)
 
 int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata, Job **ret)
 {
-        Job *job = NULL;
-        int r = 0;
+        Job *job;
+        int r;
 
-        if (spec->work && spec->order_size > JOB_ORDER_SIZE_MAX)
+        if (spec->order_size > JOB_ORDER_SIZE_MAX)
                 return -EMSGSIZE;
-        if (spec->work)
-                job = employ_idle(spec);
-        if (!job)
-                r = employ_new(event, spec, &job);
+        job = employ_idle(spec);
+        r = job ? 0 : employ_new(event, spec, &job);
         if (r < 0)
                 return r;
         job->uid = spec->uid;
@@ -548,10 +526,6 @@ int job_start(sd_event *event, const JobSpec *spec, JobDone done, void *userdata
         job->userdata = userdata;
         for (size_t i = 0; i < spec->n_given; i++)
                 safe_close(spec->fds[i]);
-        if (!spec->work && send(job->channel, "", 1, MSG_NOSIGNAL) < 0) {
-                job->error = -errno;
-                job_kill(job);
-        }
         *ret = job;
         make_due(event);
         return 0;

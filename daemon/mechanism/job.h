@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A job: one function in a child process with a deadline. Everything that can
- * block runs in one, so that the daemon itself never does.
+ * A job: one order, done by a worker, a child process with a deadline. Everything
+ * that can block is one, so that the daemon itself never does.
  *
- * The child is a fork made for the job, which knows all that the daemon knows; or a
- * worker, which knows what it is sent. A worker that has done its job well waits a
- * while for another of the same kind, so that not each of them costs a process.
+ * A worker knows what the order says, and has the descriptors that came with it. When
+ * it has done its job well, it waits a while for another of the same kind, so that not
+ * each of them costs a process.
  */
 #pragma once
 
@@ -26,7 +26,7 @@
 
 typedef struct Job Job;
 
-/* From a child, or to a worker. A child may be compromised: treat its bytes as hostile. */
+/* To a worker, or from it. A worker may be compromised: treat its bytes as hostile. */
 typedef struct JobMessage {
         const void *data;
         size_t size;
@@ -38,30 +38,23 @@ typedef JobMessage JobAnswer;
 typedef JobMessage JobOrder;
 
 /*
- * Runs in the child, which has no file descriptors but 0-2, @channel and those
- * that the spec names. Gives its answer with job_answer(), at most once.
- * < 0: failed, without an answer.
- */
-typedef int (*JobFunction)(int channel, const void *parameters);
-
-/*
- * The same in a worker: it has the descriptors of the order, under other numbers.
- * Whatever it opens is closed behind it. > 0: it has answered, but left something
- * behind (a child, other credentials), so that this was its last job.
+ * Runs in the worker, which has no file descriptors but 0-2, @channel and those of
+ * the order, under other numbers. Gives its answer with job_answer(), at most once.
+ * Whatever it opens is closed when it returns. < 0: failed, without an answer, and
+ * this was its last job. > 0: it has answered, but left something behind (a child,
+ * other credentials), so that this was its last job, too.
  */
 typedef int (*JobWork)(int channel, const JobOrder *order);
 
 typedef struct JobSpec {
         const char *name; /* for the log and the process list; at most 15 bytes */
-        JobFunction function;
-        const void *parameters; /* as it is at the time of the fork */
-        JobWork work;           /* instead of the function: by a worker */
-        bool replace;           /* when that one ends, make another one; @name is constant */
-        const void *order;      /* copied */
-        size_t order_size;      /* at least 1, at most JOB_ORDER_SIZE_MAX */
-        int fds[JOB_FDS_MAX];   /* to keep open in the child */
+        JobWork work;
+        bool replace;      /* when the worker ends, make another one; @name is constant */
+        const void *order; /* copied */
+        size_t order_size; /* at most JOB_ORDER_SIZE_MAX; of an order that is empty the worker gets one byte */
+        int fds[JOB_FDS_MAX];
         size_t n_fds;
-        size_t n_given; /* the first of @fds that the parent closes, before the child runs: for descriptors whose last
+        size_t n_given; /* the first of @fds that the parent closes when the order is sent: for descriptors whose last
                            close may block */
         uint64_t timeout_usec;
         uid_t uid; /* on whose behalf; for job_n_stuck() */
@@ -69,7 +62,7 @@ typedef struct JobSpec {
 
 /*
  * Called once, never from within job_start(). @error: 0 with an answer; what the
- * function returned; -ETIMEDOUT: the deadline passed; -ECANCELED: see job_abort();
+ * work returned; -ETIMEDOUT: the deadline passed; -ECANCELED: see job_abort();
  * -ECHILD: it died. After a kill it is called when the child is dead, or after
  * JOB_KILL_GRACE_USEC if it does not die: then it is stuck in the kernel, with its
  * descriptors.

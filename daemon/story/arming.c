@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "base/fd-message.h"
+#include "base/flat.h"
 #include "base/text.h"
 #include "mechanism/fdstore.h"
 #include "mechanism/mount.h"
@@ -23,6 +24,19 @@ struct Arming {
         Image *image;
         Mounting *mounting;
         int sockets[2]; /* for the triggers' descriptors: the child's end and ours */
+};
+
+/* What the child is sent: this, the folder of the mount points, then for each volume its number and the mount point's
+ * name. With the two descriptors of ArmingFd. */
+typedef struct ArmingOrder {
+        uint64_t idle_usec;
+        size_t n_volumes;
+} ArmingOrder;
+
+enum ArmingFd {
+        ARMING_PIPE,   /* for the triggers' requests */
+        ARMING_SOCKET, /* for the triggers themselves */
+        N_ARMING_FDS,
 };
 
 typedef struct ArmingResult {
@@ -59,63 +73,98 @@ static int receive_trigger(int socket, uint32_t *ret_number, int *ret_fd)
 
 /* ---- The job's child ---- */
 
-static int put_trigger(const Arming *arming, const Volume *volume, int parent_fd, uint64_t *ret_id)
+typedef struct Task {
+        ArmingOrder order;
+        const JobOrder *message;
+        const char *parent;
+        int parent_fd;
+} Task;
+
+static int put_trigger(const Task *task, uint32_t number, const char *name, uint64_t *ret_id)
 {
-        TriggerSpec spec = {
-                .pipe_fd = arming->story->service->trigger_pipe,
-                .idle_usec = arming->image->idle_usec,
-        };
+        TriggerSpec spec = { .pipe_fd = task->message->fds[ARMING_PIPE], .idle_usec = task->order.idle_usec };
         _cleanup_close_ int mount_fd = -1, fd = -1;
+        _cleanup_free_ char *path = NULL;
         int r = trigger_create(&spec, &mount_fd, &fd);
 
         if (r >= 0)
-                r = send_trigger(arming->sockets[0], volume->number, fd);
+                r = send_trigger(task->message->fds[ARMING_SOCKET], number, fd);
+        if (r >= 0 && asprintf(&path, "%s/%s", task->parent, name) < 0)
+                r = -ENOMEM;
         /* A trigger without a line in utab is one all the same. */
         if (r >= 0)
-                (void)utab_add_trigger(TRIGGER_SOURCE, volume->mount_point);
+                (void)utab_add_trigger(TRIGGER_SOURCE, path);
         if (r >= 0)
-                r = mount_attach(mount_fd, parent_fd, strrchr(volume->mount_point, '/') + 1, ret_id);
+                r = mount_attach(mount_fd, task->parent_fd, name, ret_id);
         return r;
 }
 
-static int open_parent(const Volume *volume, int *ret_fd)
+static int put_triggers(const Task *task, FlatReader *reader, ArmingResult *results)
 {
-        _cleanup_free_ char *parent = strdup(volume->mount_point);
+        int r = 0;
 
-        if (!parent)
-                return -ENOMEM;
-        *strrchr(parent, '/') = 0;
-        *ret_fd = open(parent, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        return *ret_fd < 0 ? -errno : 0;
+        for (size_t i = 0; r >= 0 && i < task->order.n_volumes; i++) {
+                const char *name;
+                uint32_t number;
+
+                r = flat_read(reader, &number, sizeof(number));
+                if (r >= 0)
+                        r = flat_read_text(reader, &name);
+                if (r >= 0)
+                        r = put_trigger(task, number, name, &results[i].trigger_id);
+        }
+        return r;
 }
 
-static int run_arming(int channel, const void *parameters)
+static int run_arming(int channel, const JobOrder *message)
 {
-        const Arming *arming = *(Arming *const *)parameters;
-        _cleanup_free_ ArmingResult *results = calloc(arming->image->n_volumes, sizeof(ArmingResult));
+        FlatReader reader = { message->data, message->size };
+        Task task = { .message = message };
+        _cleanup_free_ ArmingResult *results = NULL;
         _cleanup_close_ int parent_fd = -1;
-        const Volume *volume;
-        size_t n = 0;
-        int r = results ? mount_enter() : -ENOMEM;
+        int r = message->n_fds == N_ARMING_FDS ? flat_read(&reader, &task.order, sizeof(task.order)) : -EBADMSG;
 
         if (r >= 0)
-                r = open_parent(mounting_nth(arming->mounting, 0), &parent_fd);
-        for (; r >= 0 && (volume = mounting_nth(arming->mounting, n)); n++)
-                r = put_trigger(arming, volume, parent_fd, &results[n].trigger_id);
-        return r < 0 ? r : job_answer(channel, results, n * sizeof(ArmingResult), NULL, 0);
+                r = flat_read_text(&reader, &task.parent);
+        if (r >= 0)
+                r = mount_enter();
+        if (r < 0)
+                return r;
+        results = calloc(task.order.n_volumes + 1, sizeof(ArmingResult));
+        if (!results)
+                return -ENOMEM;
+        task.parent_fd = parent_fd = open(task.parent, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        r = parent_fd < 0 ? -errno : put_triggers(&task, &reader, results);
+        return r < 0 ? r : job_answer(channel, results, task.order.n_volumes * sizeof(ArmingResult), NULL, 0);
 }
 
 /* ---- In the daemon ---- */
 
+static int write_order(const Arming *arming, FlatWriter *writer)
+{
+        ArmingOrder order = { .idle_usec = arming->image->idle_usec };
+        _cleanup_free_ char *parent = strdup(mounting_nth(arming->mounting, 0)->mount_point);
+        const Volume *volume;
+
+        if (!parent)
+                return -ENOMEM;
+        *strrchr(parent, '/') = 0;
+        while (mounting_nth(arming->mounting, order.n_volumes))
+                order.n_volumes++;
+        flat_write(writer, &order, sizeof(order));
+        flat_write_text(writer, parent);
+        for (size_t i = 0; (volume = mounting_nth(arming->mounting, i)); i++) {
+                flat_write(writer, &volume->number, sizeof(volume->number));
+                flat_write_text(writer, strrchr(volume->mount_point, '/') + 1);
+        }
+        return flat_finish(writer);
+}
+
 int arming_run(Story *story, Image *image, Mounting *mounting, JobDone done, Arming **ret)
 {
         Arming *arming = *ret = calloc(1, sizeof(*arming));
-        JobSpec spec = {
-                .name = "arm",
-                .function = run_arming,
-                .parameters = &arming,
-                .timeout_usec = story->service->config->job_timeout_usec,
-        };
+        _cleanup_free_ char *order = NULL;
+        FlatWriter writer = { 0 };
         int r;
 
         if (!arming)
@@ -124,11 +173,20 @@ int arming_run(Story *story, Image *image, Mounting *mounting, JobDone done, Arm
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, arming->sockets) < 0)
                 return -errno;
         r = mounting_prepare(mounting);
-        if (r < 0)
-                return r;
-        spec.fds[spec.n_fds++] = story->service->trigger_pipe;
-        spec.fds[spec.n_fds++] = arming->sockets[0];
-        return story_run_job(story, &spec, done);
+        if (r >= 0)
+                r = write_order(arming, &writer);
+        order = writer.data;
+        JobSpec spec = {
+                .name = "arm",
+                .work = run_arming,
+                .order = order,
+                .order_size = writer.size,
+                .fds = { [ARMING_PIPE] = story->service->trigger_pipe, [ARMING_SOCKET] = arming->sockets[0] },
+                .n_fds = N_ARMING_FDS,
+                .timeout_usec = story->service->config->job_timeout_usec,
+        };
+
+        return r < 0 ? r : story_run_job(story, &spec, done);
 }
 
 static void take_triggers(Arming *arming)

@@ -24,11 +24,10 @@ static Find *find_of(const Story *story)
         return container_of(story, Find, story);
 }
 
-static int run_identify(int channel, const void *parameters)
+static int run_identify(int channel, const JobOrder *order)
 {
-        const Find *find = parameters;
         struct stat st;
-        int fd, r = parcel_unwrap(find->parcel, &fd);
+        int fd, r = order->n_fds == 1 ? parcel_unwrap(order->fds[0], &fd) : -EBADMSG;
 
         if (r < 0)
                 return r;
@@ -58,8 +57,7 @@ static int identify(Story *story)
 {
         JobSpec spec = {
                 .name = "identify",
-                .function = run_identify,
-                .parameters = find_of(story),
+                .work = run_identify,
                 .fds = { find_of(story)->parcel },
                 .n_fds = 1,
                 .timeout_usec = story->service->config->job_timeout_usec,

@@ -34,11 +34,21 @@ void reading_done(Reading *reading)
 
 /* ---- open ---- */
 
-static int run_open(int channel, const void *parameters)
-{
-        const Image *image = parameters;
-        int fd, r = loop_open(image->loop_number, image->devnum, image->diskseq, O_RDONLY, &fd);
+typedef struct OpenOrder {
+        uint64_t diskseq;
+        dev_t devnum;
+        uint32_t loop_number;
+} OpenOrder;
 
+static int run_open(int channel, const JobOrder *message)
+{
+        OpenOrder order;
+        int fd, r;
+
+        if (message->size != sizeof(order))
+                return -EBADMSG;
+        memcpy(&order, message->data, sizeof(order));
+        r = loop_open(order.loop_number, order.devnum, order.diskseq, O_RDONLY, &fd);
         return r < 0 ? r : job_answer(channel, "", 1, &fd, 1);
 }
 
@@ -58,10 +68,12 @@ static void on_opened(int error, JobAnswer *answer, void *userdata)
 int reading_open(Story *story)
 {
         Image *image = reading_of(story)->wanted ? reading_find_image(story) : NULL;
+        OpenOrder order = { 0 };
         JobSpec spec = {
                 .name = "open",
-                .function = run_open,
-                .parameters = image,
+                .work = run_open,
+                .order = &order,
+                .order_size = sizeof(order),
                 .timeout_usec = story->service->config->job_timeout_usec,
         };
 
@@ -69,7 +81,12 @@ int reading_open(Story *story)
                 return 0;
         if (!image || image->state != IMAGE_ATTACHED)
                 return story_fail(story, -ENOENT, "the image has been detached");
-        return image->fd < 0 ? story_run_job(story, &spec, on_opened) : 0;
+        if (image->fd >= 0)
+                return 0;
+        order.diskseq = image->diskseq;
+        order.devnum = image->devnum;
+        order.loop_number = image->loop_number;
+        return story_run_job(story, &spec, on_opened);
 }
 
 /* ---- probe ---- */

@@ -35,11 +35,10 @@ bool refresh_is_pending(const Service *service, const Image *image)
 
 /* ---- capacity ---- */
 
-static int run_capacity(int channel, const void *parameters)
+static int run_capacity(int channel, const JobOrder *order)
 {
-        const Image *image = parameters;
         uint64_t size;
-        int r = loop_set_capacity(image->fd, &size);
+        int r = order->n_fds == 1 ? loop_set_capacity(order->fds[0], &size) : -EBADMSG;
 
         return r < 0 ? r : job_answer(channel, &size, sizeof(size), NULL, 0);
 }
@@ -64,8 +63,7 @@ static int set_capacity(Story *story)
         Image *image = reading_find_image(story);
         JobSpec spec = {
                 .name = "capacity",
-                .function = run_capacity,
-                .parameters = image,
+                .work = run_capacity,
                 .fds = { image->fd },
                 .n_fds = 1,
                 .timeout_usec = story->service->config->job_timeout_usec,

@@ -47,16 +47,20 @@ const User *user_find(const Service *service, uid_t uid)
         return NULL;
 }
 
-static int run_look_up(int channel, const void *parameters)
+static int run_look_up(int channel, const JobOrder *order)
 {
-        const uid_t *uid = parameters;
-        UserAnswer answer = { .gid = *uid };
         struct passwd *entry = NULL;
+        UserAnswer answer = { 0 };
+        uid_t uid;
 
+        if (order->size != sizeof(uid))
+                return -EBADMSG;
+        memcpy(&uid, order->data, sizeof(uid));
+        answer.gid = uid;
         /* One of several databases may have failed for a moment, which getpwuid(3) does not tell from "not found". */
         for (unsigned i = 0; !entry && i < 2; i++) {
                 errno = 0;
-                entry = getpwuid(*uid);
+                entry = getpwuid(uid);
         }
         /* getpwuid(3) lists these for "not found" */
         if (!entry && errno != 0 && errno != ENOENT && errno != ESRCH && errno != EBADF && errno != EPERM)
@@ -66,7 +70,7 @@ static int run_look_up(int channel, const void *parameters)
         if (entry && strlen(entry->pw_name) < NAME_SIZE_MAX)
                 strcpy(answer.name, entry->pw_name);
         else
-                snprintf(answer.name, sizeof(answer.name), "%u", *uid);
+                snprintf(answer.name, sizeof(answer.name), "%u", uid);
         return job_answer(channel, &answer, sizeof(answer), NULL, 0);
 }
 
@@ -101,8 +105,9 @@ int story_look_up_user(Story *story)
 {
         JobSpec spec = {
                 .name = "user",
-                .function = run_look_up,
-                .parameters = &story->owner,
+                .work = run_look_up,
+                .order = &story->owner,
+                .order_size = sizeof(story->owner),
                 .timeout_usec = story->service->config->job_timeout_usec,
         };
 

@@ -312,9 +312,9 @@ static void test_outlives_caller(void)
         bus_pair_close(&buses);
 }
 
-static int run_for_ever(int channel, const void *parameters)
+static int run_for_ever(int channel, const JobOrder *order)
 {
-        (void)channel, (void)parameters;
+        (void)channel, (void)order;
         while (pause() < 0)
                 ;
         return 0;
@@ -338,7 +338,7 @@ static void turn_until_quiet(void)
 
 static TestStory *start_with_job(const char *name)
 {
-        JobSpec spec = { .name = "test", .function = run_for_ever, .timeout_usec = LONG_USEC };
+        JobSpec spec = { .name = "test", .work = run_for_ever, .timeout_usec = LONG_USEC };
         TestStory *test = new_story(name);
 
         test->returns[PROBE] = 1;
@@ -547,7 +547,7 @@ static void test_limit(void)
 /* A child that does not die costs its user a place. */
 static void test_limit_stuck(void)
 {
-        JobSpec spec = { .name = "test", .function = run_for_ever, .timeout_usec = LONG_USEC, .uid = 1000 };
+        JobSpec spec = { .name = "test", .work = run_for_ever, .timeout_usec = LONG_USEC, .uid = 1000 };
         TestStory *refused = new_waiting(1000), *other = new_waiting(1001);
         Job *job;
 
