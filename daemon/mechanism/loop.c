@@ -329,9 +329,10 @@ static int try_bind(int control, const LoopSpec *spec, bool direct_io, LoopDevic
 static void pause_randomly(void)
 {
         struct timespec pause = { 0 };
-        uint32_t random = BIND_PAUSE_MAX_NSEC / 2;
+        uint32_t random;
 
-        (void)getrandom(&random, sizeof(random), GRND_NONBLOCK);
+        if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+                random = BIND_PAUSE_MAX_NSEC / 2;
         pause.tv_nsec = (long)(random % BIND_PAUSE_MAX_NSEC);
         (void)ppoll(NULL, 0, &pause, NULL);
 }
