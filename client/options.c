@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "errors.h"
 #include "i18n.h"
+#include "suggest.h"
 
 /* Long options without a short one; beyond any character. */
 enum {
@@ -33,7 +34,6 @@ enum {
         OPTION_IDLE_TIMEOUT,
         OPTION_PRINT_PATH,
         OPTION_JSON,
-        OPTION_ALL,
         OPTION_ALL_USERS,
         OPTION_TARGETS,
         OPTION_FORCE,
@@ -46,7 +46,7 @@ typedef struct Option {
         const char *name;
         const char *value; /* what the help calls its argument; NULL: it has none */
         unsigned verbs;
-        const char *help;
+        const char *help; /* NULL: another spelling of the option above it */
 } Option;
 
 #define IMAGE_VERBS (VERB_ATTACH | VERB_WITH | VERB_AUTOMOUNT)
@@ -54,6 +54,8 @@ typedef struct Option {
 
 static const Option options[] = {
         { 'w', "writable", NULL, IMAGE_VERBS | VERB_OPEN, N_("attach for reading and writing") },
+        { 'w', "writeable", NULL, IMAGE_VERBS | VERB_OPEN, NULL },
+        { 'r', "read-only", NULL, IMAGE_VERBS | VERB_OPEN, N_("attach for reading only (the default)") },
         { OPTION_OFFSET, "offset", "SIZE", IMAGE_VERBS, N_("where the image begins in the file") },
         { OPTION_SIZE, "size", "SIZE", IMAGE_VERBS, N_("how much of the file it takes") },
         { OPTION_SECTOR_SIZE, "sector-size", "BYTES", IMAGE_VERBS, N_("512, 1024, 2048 or 4096 (default: found out)") },
@@ -72,7 +74,7 @@ static const Option options[] = {
         { OPTION_IDLE_TIMEOUT, "idle-timeout", "SECONDS", VERB_ATTACH | VERB_AUTOMOUNT,
           N_("with --on-access: unmount what is not used for so long (300; 0: never)") },
         { OPTION_SETTLE, "settle", NULL, IMAGE_VERBS, N_("wait until udev has processed the devices") },
-        { OPTION_ALL, "all", NULL, VERB_DETACH, N_("detach all your images") },
+        { 'a', "all", NULL, VERB_DETACH | VERB_LIST, N_("detach all your images; list those of all users") },
         { OPTION_FORCE, "force", NULL, VERB_DETACH, N_("give up images that are in use or stuck") },
         { OPTION_NOTIFY, "notify", NULL, VERB_DETACH, N_("show what goes wrong on the desktop, too") },
         { OPTION_ALL_USERS, "all-users", NULL, VERB_LIST | VERB_MONITOR, N_("images of other users too") },
@@ -147,6 +149,9 @@ static int apply_flag(int id, Settings *settings)
         case 'w':
                 settings->writable = true;
                 break;
+        case 'r':
+                settings->read_only = true;
+                break;
         case 'h':
                 settings->help = true;
                 break;
@@ -174,8 +179,8 @@ static int apply_flag(int id, Settings *settings)
         case OPTION_JSON:
                 settings->json = true;
                 break;
-        case OPTION_ALL:
-                settings->all = true;
+        case 'a':
+                settings->all = settings->all_users = true;
                 break;
         case OPTION_FORCE:
                 settings->force = true;
@@ -287,6 +292,20 @@ static int apply_option(int id, const char *value, bool given, Settings *setting
         return STATUS_OK;
 }
 
+/* @word: with its dashes, and perhaps "=" and an argument. */
+static int complain_of_option(const char *word)
+{
+        const char *name = word + strspn(word, "-");
+        Suggestion suggestion = { 0 };
+
+        for (size_t i = 0; i < N_OPTIONS; i++)
+                if (options[i].help)
+                        suggest_consider(&suggestion, name, strcspn(name, "="), options[i].name);
+        if (suggestion.word)
+                return error_print(STATUS_USAGE, word, _("no such option; did you mean '--%s'?"), suggestion.word);
+        return error_print(STATUS_USAGE, word, _("no such option; see 'loopmount --help'"));
+}
+
 /*
  * After getopt_long() returned '?' or ':'. What is wrong stands in front of
  * optind, except for a letter among others: only optopt has that. An option that
@@ -300,7 +319,7 @@ static int complain(int result, char **argv)
         if (result == ':')
                 return error_print(STATUS_USAGE, word, _("needs an argument; see 'loopmount --help'"));
         if (optopt == 0)
-                return error_print(STATUS_USAGE, word, _("no such option; see 'loopmount --help'"));
+                return complain_of_option(word);
         if (find_option(optopt) < N_OPTIONS)
                 return error_print(STATUS_USAGE, word, _("takes no argument; see 'loopmount --help'"));
         return error_print(STATUS_USAGE, letter, _("no such option; see 'loopmount --help'"));
@@ -317,6 +336,8 @@ static int check_operands(const Settings *settings, uint32_t given)
                                            verb->name);
         if (settings->help || settings->version)
                 return STATUS_OK;
+        if (settings->read_only && settings->writable)
+                return error_print(STATUS_USAGE, verb->name, _("--read-only and --writable exclude each other"));
         if (verb->bit == VERB_WITH && (!settings->command || !settings->command[0]))
                 return error_print(STATUS_USAGE, verb->name, _("which command? Usage: loopmount with %s"),
                                    verb->operands);
@@ -378,6 +399,12 @@ static int read_arguments(int argc, char **argv, Settings *settings, uint32_t *r
         return STATUS_OK;
 }
 
+/* What has a slash is no verb, so that whoever mistypes a path reads of the path. */
+static bool is_file(const char *word)
+{
+        return strchr(word, '/') || access(word, F_OK) == 0;
+}
+
 static int read_verb(char **argv, Settings *settings)
 {
         bool ended = optind > 1 && streq(argv[optind - 1], "--");
@@ -392,8 +419,12 @@ static int read_verb(char **argv, Settings *settings)
         if (settings->n_operands == 0)
                 return error_print(STATUS_USAGE, NULL, _("what to do? See 'loopmount --help'"));
         settings->verb = verb_find(settings->operands[0]);
+        if (!settings->verb && is_file(settings->operands[0])) {
+                settings->verb = verb_find("attach");
+                return STATUS_OK;
+        }
         if (!settings->verb)
-                return error_print(STATUS_USAGE, settings->operands[0], _("no such verb; see 'loopmount --help'"));
+                return verb_complain(settings->operands[0]);
         settings->operands++;
         settings->n_operands--;
         return STATUS_OK;
@@ -454,7 +485,7 @@ static void print_verb_help(const Verb *verb)
                       stdout);
         fputs(_("\nOptions:\n"), stdout);
         for (size_t i = 0; i < N_OPTIONS; i++)
-                if (options[i].verbs & verb->bit)
+                if (options[i].verbs & verb->bit && options[i].help)
                         print_option(&options[i]);
 }
 
@@ -473,9 +504,14 @@ void options_print_help(const Verb *verb)
         }
         fputs(_("\nOptions ('loopmount VERB --help' shows which of them a verb takes):\n"), stdout);
         for (size_t i = 0; i < N_OPTIONS; i++)
-                print_option(&options[i]);
+                if (options[i].help)
+                        print_option(&options[i]);
+        fputs(_("\n'loopmount IMAGE...' attaches, too; ls and status list, umount unmounts, eject\n"
+                "detaches.\n"),
+              stdout);
         fputs(_("\nTARGET is an image file, a mount point, a device or an id. A SIZE is in bytes, or\n"
-                "has a suffix: K, M, G (powers of 1024; also KiB ...) or KB, MB, GB (of 1000).\n"),
+                "has a suffix: K, M, G (powers of 1024; also KiB ...), KB, MB, GB (of 1000) or s\n"
+                "(sectors of 512 bytes). 0x400 is hexadecimal.\n"),
               stdout);
         fputs(_("\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not authorised, 4 busy or attached\n"
                 "already, 5 not found or not mounted, 6 bad or unsupported image, 7 the daemon\n"

@@ -45,7 +45,7 @@ struct Settings {
         bool json, print_path, no_ask_password, all, all_users, force, notify, targets;
 
         /* of the image */
-        bool writable, no_mount, no_partition_scan, keep, settle, on_access, has_idle_timeout;
+        bool writable, read_only, no_mount, no_partition_scan, keep, settle, on_access, has_idle_timeout;
         uint64_t offset, size;
         uint64_t idle_timeout; /* seconds */
         uint32_t sector_size;
@@ -61,7 +61,11 @@ struct Settings {
 /* Ends with a verb without a name; in verbs.c. */
 extern const Verb verbs[];
 
+/* NULL: there is none. Other tools' names for a verb are understood, too. */
 const Verb *verb_find(const char *name);
+
+/* Says that there is no verb @name, and which one may be meant. Returns an exit code. */
+int verb_complain(const char *name);
 
 /*
  * Reads the command line; prints what is wrong with it. Gives an exit code.

@@ -7,6 +7,7 @@
 
 #include "errors.h"
 #include "i18n.h"
+#include "suggest.h"
 
 #define ANY_NUMBER SIZE_MAX
 
@@ -55,12 +56,38 @@ const Verb verbs[] = {
         { 0 },
 };
 
+/* What other tools call these. */
+static const struct {
+        const char *alias;
+        const char *name;
+} aliases[] = {
+        { "eject", "detach" },
+        { "ls", "list" },
+        { "status", "list" },
+        { "umount", "unmount" },
+};
+
 const Verb *verb_find(const char *name)
 {
+        for (size_t i = 0; i < ELEMENTSOF(aliases); i++)
+                if (streq(aliases[i].alias, name))
+                        name = aliases[i].name;
         for (const Verb *v = verbs; v->name; v++)
                 if (streq(v->name, name))
                         return v;
         return NULL;
+}
+
+int verb_complain(const char *name)
+{
+        Suggestion suggestion = { 0 };
+
+        for (const Verb *v = verbs; v->name; v++)
+                suggest_consider(&suggestion, name, strlen(name), v->name);
+        if (suggestion.word)
+                return error_print(STATUS_USAGE, name, _("no such verb, and no such file; did you mean '%s'?"),
+                                   suggestion.word);
+        return error_print(STATUS_USAGE, name, _("no such verb, and no such file; see 'loopmount --help'"));
 }
 
 int verb_help(const Settings *settings)
@@ -70,8 +97,7 @@ int verb_help(const Settings *settings)
         if (settings->n_operands > 0) {
                 about = verb_find(settings->operands[0]);
                 if (!about)
-                        return error_print(STATUS_USAGE, settings->operands[0],
-                                           _("no such verb; see 'loopmount --help'"));
+                        return verb_complain(settings->operands[0]);
         }
         options_print_help(about);
         return STATUS_OK;

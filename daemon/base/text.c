@@ -12,6 +12,8 @@
 
 #include "base/text.h"
 
+#define SECTOR_SIZE 512U
+
 /* How many bytes a character with the first byte @first has, and the smallest character that needs so many. */
 static size_t sequence_length(unsigned char first, uint32_t *ret_minimum)
 {
@@ -170,8 +172,8 @@ static int parse_unit(const char *suffix, uint64_t *ret_unit)
         uint64_t unit = 1, base;
         const char *letter;
 
-        if (streq(suffix, "") || streq(suffix, "B")) {
-                *ret_unit = 1;
+        if (streq(suffix, "") || streq(suffix, "B") || streq(suffix, "s")) {
+                *ret_unit = streq(suffix, "s") ? SECTOR_SIZE : 1;
                 return 0;
         }
 
@@ -192,12 +194,31 @@ static int parse_unit(const char *suffix, uint64_t *ret_unit)
         return 0;
 }
 
+/* What follows "0x". */
+static int parse_hexadecimal(const char *digits, uint64_t *ret)
+{
+        size_t n = strspn(digits, "0123456789abcdefABCDEF");
+        uint64_t number = 0;
+
+        if (n == 0 || digits[n])
+                return -EINVAL;
+        digits += strspn(digits, "0");
+        if (strlen(digits) > 2 * sizeof(number))
+                return -ERANGE;
+        for (; *digits; digits++)
+                number = number << 4 | (unsigned)(*digits <= '9' ? *digits - '0' : (*digits | 0x20) - 'a' + 10);
+        *ret = number;
+        return 0;
+}
+
 int text_parse_size(const char *s, uint64_t *ret_bytes)
 {
         uint64_t number, unit;
         const char *suffix;
         int r, q;
 
+        if (s && s[0] == '0' && s[1] == 'x')
+                return parse_hexadecimal(s + 2, ret_bytes);
         r = parse_digits(s, &number, &suffix);
         if (r == -EINVAL)
                 return r;

@@ -37,7 +37,9 @@ int text_escape_unit(const char *path, char *buffer, size_t size);
 /*
  * Reads a number of bytes: digits and a suffix of K M G T P E (powers of 1024),
  * KiB ... EiB (the same) or KB ... EB (powers of 1000), B or none; the first
- * letter may be small. -EINVAL: no such thing; -ERANGE: over UINT64_MAX.
+ * letter may be small. Or a suffix of s: sectors of 512 bytes, as fdisk(8) and
+ * parted(8) count them. Or hexadecimal digits after 0x, without a suffix.
+ * -EINVAL: no such thing; -ERANGE: over UINT64_MAX.
  */
 int text_parse_size(const char *s, uint64_t *ret_bytes);
 

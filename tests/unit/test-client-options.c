@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <glib.h>
+#include <glib/gstdio.h>
 
 #include "errors.h"
 #include "options.h"
+#include "suggest.h"
 
 /* Parses the words of @line; the words outlive the settings, which point into them. */
 static char **words;
@@ -170,6 +172,91 @@ static void test_with(void)
         assert_refused("-- with a.img -- ls");
 }
 
+/* Who only knows other tools. */
+static void test_guesses(void)
+{
+        static const struct {
+                const char *line, *verb;
+        } cases[] = {
+                { "umount a", "unmount" },
+                { "eject a", "detach" },
+                { "ls", "list" },
+                { "status --json", "list" },
+                { "./no-such.img", "attach" },
+                { "/ --no-mount", "attach" },
+                { "-r /", "attach" },
+                { "attach a --writeable", "attach" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(settings_clear) Settings s = { 0 };
+
+                g_test_message("%s", cases[i].line);
+                g_assert_cmpint(parse(cases[i].line, &s), ==, STATUS_OK);
+                g_assert_cmpstr(s.verb->name, ==, cases[i].verb);
+        }
+}
+
+/* A file in this folder needs no slash, unless it has the name of a verb. */
+static void test_file_in_place_of_verb(void)
+{
+        g_autofree char *folder = g_dir_make_tmp("loopmount-test-XXXXXX", NULL);
+        g_autofree char *old = g_get_current_dir();
+        _cleanup_(settings_clear) Settings file = { 0 }, verb = { 0 };
+
+        g_assert_cmpint(g_chdir(folder), ==, 0);
+        g_assert_true(g_file_set_contents("disk.img", "", 0, NULL));
+        g_assert_true(g_file_set_contents("list", "", 0, NULL));
+        g_assert_cmpint(parse("-w disk.img list", &file), ==, STATUS_OK);
+        g_assert_cmpstr(file.verb->name, ==, "attach");
+        g_assert_true(file.writable);
+        g_assert_cmpuint(file.n_operands, ==, 2);
+        g_assert_cmpstr(file.operands[0], ==, "disk.img");
+        g_assert_cmpint(parse("list", &verb), ==, STATUS_OK);
+        g_assert_cmpstr(verb.verb->name, ==, "list");
+        assert_refused("disk.imgs");
+        g_unlink("disk.img");
+        g_unlink("list");
+        g_assert_cmpint(g_chdir(old), ==, 0);
+        g_rmdir(folder);
+}
+
+static void test_read_only_and_all(void)
+{
+        _cleanup_(settings_clear) Settings reading = { 0 }, all = { 0 }, detached = { 0 };
+
+        g_assert_cmpint(parse("attach --read-only a", &reading), ==, STATUS_OK);
+        g_assert_true(reading.read_only && !reading.writable);
+        assert_refused("attach -r -w a");
+        assert_refused("list -r");
+        g_assert_cmpint(parse("list -a", &all), ==, STATUS_OK);
+        g_assert_true(all.all_users);
+        g_assert_cmpint(parse("detach -a", &detached), ==, STATUS_OK);
+        g_assert_true(detached.all);
+}
+
+static const char *suggest(const char *typed)
+{
+        Suggestion suggestion = { 0 };
+
+        for (const Verb *v = verbs; v->name; v++)
+                suggest_consider(&suggestion, typed, strlen(typed), v->name);
+        return suggestion.word;
+}
+
+static void test_suggestions(void)
+{
+        g_assert_cmpstr(suggest("attahc"), ==, "attach");
+        g_assert_cmpstr(suggest("atach"), ==, "attach");
+        g_assert_cmpstr(suggest("dettach"), ==, "detach");
+        g_assert_cmpstr(suggest("mout"), ==, "mount");
+        g_assert_cmpstr(suggest("lst"), ==, "list");
+        g_assert_null(suggest("frobnicate"));
+        g_assert_null(suggest("ab"));
+        g_assert_null(suggest(""));
+        g_assert_null(suggest("a-word-that-is-longer-than-any-word-here"));
+}
+
 static void test_refused(void)
 {
         assert_refused("frobnicate");
@@ -227,6 +314,10 @@ int main(int argc, char **argv)
         g_test_add_func("/client/options/order", test_order);
         g_test_add_func("/client/options/force", test_force);
         g_test_add_func("/client/options/with", test_with);
+        g_test_add_func("/client/options/guesses", test_guesses);
+        g_test_add_func("/client/options/file-in-place-of-verb", test_file_in_place_of_verb);
+        g_test_add_func("/client/options/read-only-and-all", test_read_only_and_all);
+        g_test_add_func("/client/options/suggestions", test_suggestions);
         g_test_add_func("/client/options/refused", test_refused);
         g_test_add_func("/client/options/help", test_help);
         return g_test_run();
