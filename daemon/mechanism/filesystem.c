@@ -537,18 +537,32 @@ static int apply_generic(Builder *b, const char *key, Source source)
         } attributes[] = {
                 { "noatime", MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME },
                 { "relatime", MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME },
+                { "atime", MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME },
+                { "strictatime", MOUNT_ATTR__ATIME, MOUNT_ATTR_STRICTATIME },
                 { "nodiratime", 0, MOUNT_ATTR_NODIRATIME },
+                { "diratime", MOUNT_ATTR_NODIRATIME, 0 },
                 { "nosymfollow", 0, MOUNT_ATTR_NOSYMFOLLOW },
+                { "symfollow", MOUNT_ATTR_NOSYMFOLLOW, 0 },
                 { "noexec", 0, MOUNT_ATTR_NOEXEC },
                 { "exec", MOUNT_ATTR_NOEXEC, 0 },
                 { "nosuid", 0, 0 },
                 { "nodev", 0, 0 },
                 { "ro", 0, 0 }, /* seen to by the caller */
                 { "rw", 0, 0 },
+                /* What people write for mount(8) and fstab(5). "user" has the effects that it has there. */
+                { "user", 0, MOUNT_ATTR_NOEXEC },
+                { "users", 0, MOUNT_ATTR_NOEXEC },
+                { "nouser", 0, 0 },
+                { "defaults", 0, 0 },
+                { "auto", 0, 0 },
+                { "noauto", 0, 0 },
+                { "nofail", 0, 0 },
+                { "loop", 0, 0 },
         };
+        static const char super_block_flags[] = "sync async dirsync lazytime nolazytime";
         int r;
 
-        if (streq(key, "sync") || streq(key, "dirsync")) {
+        if (is_one_of(key, strlen(key), super_block_flags)) {
                 r = append(&b->options, strdup(key), NULL);
                 return r < 0 ? r : 1;
         }

@@ -85,6 +85,8 @@ static int resolve_options(Mounting *mounting, MountItem *item, const MountWish 
         if (!request.read_only && item->volume->number == 0 && filesystem_is_read_only(item->type))
                 return story_fail(story, -EROFS, "%s can only be read; attach it read-only", type);
         r = filesystem_options(item->type, &request, &item->options, &offender);
+        if (r == -EPERM && request.read_only && offender && streq(offender, "rw"))
+                return story_fail(story, r, "the option \"rw\" needs an image that is attached writable (--writable)");
         if (r == -EPERM)
                 return story_fail(story, r, "the option \"%s\" is not permitted for %s", strempty(offender), type);
         if (r == -EINVAL && !offender)

@@ -149,6 +149,7 @@ int main(int argc, char *argv[])
 
                 try_options(type, argv[2], read_only, "", true, 0);
                 try_options(type, argv[2], read_only, "noatime,nodiratime,noexec,nosymfollow,sync,dirsync", true, 0);
+                try_options(type, argv[2], read_only, "defaults,user,strictatime,lazytime,async,loop", true, 0);
                 for (size_t i = 0; (rule = filesystem_rule_nth(type, i)); i++)
                         if (!(read_only ? rule->needs_writable : rule->needs_read_only))
                                 try_rule(type, argv[2], read_only, rule);

@@ -151,6 +151,31 @@ static void test_journals(void)
         assert_options("ext4", writing, NULL, "data=journal", "errors=remount-ro,data=journal", ALWAYS);
 }
 
+/* What is written for mount(8) out of habit means here what it means there. */
+static void test_generic(void)
+{
+        static const struct {
+                const char *options, *data;
+                uint64_t attributes;
+        } cases[] = {
+                { "defaults,auto,noauto,nofail,loop,nouser", "", 0 },
+                { "user", "", MOUNT_ATTR_NOEXEC },
+                { "users", "", MOUNT_ATTR_NOEXEC },
+                { "noatime", "", MOUNT_ATTR_NOATIME },
+                { "noatime,atime", "", MOUNT_ATTR_RELATIME },
+                { "noatime,strictatime", "", MOUNT_ATTR_STRICTATIME },
+                { "nodiratime", "", MOUNT_ATTR_NODIRATIME },
+                { "nodiratime,diratime", "", 0 },
+                { "nosymfollow,symfollow", "", 0 },
+                { "sync,async", "sync,async", 0 },
+                { "lazytime", "lazytime", 0 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+                assert_options("squashfs", reading, NULL, cases[i].options, cases[i].data,
+                               ALWAYS | MOUNT_ATTR_RDONLY | cases[i].attributes);
+}
+
 static void test_read_only(void)
 {
         assert_options("vfat", reading, NULL, "ro",
@@ -194,18 +219,18 @@ static void test_never(void)
                 "nosuid=0",
                 "nodev=",
                 "exec=1",
-                "loop",
-                "user",
                 "bind",
                 "remount",
-                "defaults",
                 "context=x",
                 "x-foo",
+                "loop=/dev/loop3",
+                "owner",
+                "defaults=",
+                "_netdev",
                 "uhelper=evil",
                 "source=/dev/sda",
                 "fstype=ext4",
                 "mand",
-                "lazytime",
                 "journal_dev=8",
                 "journal_path=/x",
                 "usrjquota=x",
@@ -443,6 +468,7 @@ int main(int argc, char *argv[])
         g_test_add_func("/filesystem/table", test_table);
         g_test_add_func("/filesystem/find", test_find);
         g_test_add_func("/filesystem/defaults", test_defaults);
+        g_test_add_func("/filesystem/generic", test_generic);
         g_test_add_func("/filesystem/journals", test_journals);
         g_test_add_func("/filesystem/read-only", test_read_only);
         g_test_add_func("/filesystem/attributes", test_attributes);

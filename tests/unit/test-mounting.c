@@ -385,6 +385,11 @@ static void test_options_refused(void)
                 assert_plan_fails(&fixture, NULL, 0, -EPERM, cases[i].words);
                 assert_plan_fails(&fixture, NUMBERS(0), -EPERM, cases[i].words);
         }
+        fixture.image->read_only = true;
+        free(fixture.wish.options);
+        fixture.wish.options = strdup("rw");
+        assert_plan_fails(&fixture, NUMBERS(0), -EPERM,
+                          "the option \"rw\" needs an image that is attached writable (--writable)");
         free(fixture.wish.options);
         fixture.wish.options = g_strnfill(5000, ',');
         assert_plan_fails(&fixture, NULL, 0, -EPERM, "there are too many of them");
