@@ -145,7 +145,7 @@ static void stop_unwanted(Backing *backing)
                         backing->units[n++] = backing->units[i];
                         continue;
                 }
-                (void)unit_stop(backing->service->bus, backing->units[i]);
+                (void)unit_stop(backing->service->ask_bus, backing->units[i]);
                 free(backing->units[i]);
         }
         backing->n_units = n;
@@ -157,7 +157,7 @@ static void start_wanted(Backing *backing)
                 const char *unit = backing->mounts[i].unit;
 
                 if (unit && !is_running(backing, unit) && note_running(backing, unit) >= 0)
-                        (void)unit_start(backing->service->bus, unit);
+                        (void)unit_start(backing->service->ask_bus, unit);
         }
 }
 
@@ -220,7 +220,7 @@ int backing_new(Service *service, Backing **ret)
         if (r >= 0)
                 r = sd_event_source_set_priority(backing->on_change, SD_EVENT_PRIORITY_IDLE);
         if (r >= 0)
-                r = unit_list(service->bus, on_unit_found, backing, &backing->listing);
+                r = unit_list(service->ask_bus, on_unit_found, backing, &backing->listing);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(backing);

@@ -313,6 +313,12 @@ static int set_up_bus(Manager *manager)
                 r = sd_bus_attach_event(service->bus, service->event, SD_EVENT_PRIORITY_NORMAL);
         if (r >= 0)
                 r = sd_bus_set_exit_on_disconnect(service->bus, true);
+        if (r >= 0)
+                r = gate_open_own_bus(&service->ask_bus);
+        if (r >= 0)
+                r = sd_bus_attach_event(service->ask_bus, service->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r >= 0)
+                r = sd_bus_set_exit_on_disconnect(service->ask_bus, true);
         return r;
 }
 
@@ -389,6 +395,7 @@ static void tear_down(Manager *manager)
         sd_bus_close_unref(service->bus);
         service->bus = NULL;
         gate_close();
+        sd_bus_flush_close_unref(service->ask_bus);
         registry_free(service->registry);
         user_cache_free(service->users);
         config_free(service->config);

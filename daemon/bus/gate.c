@@ -106,7 +106,7 @@ static int connect_to_bus(void)
         return TAKE_FD(fd);
 }
 
-/* @out: -1: the same as @in. Both are the bus' then, or still the caller's on failure. */
+/* @out: < 0: the same as @in. Both are the bus' then, or still the caller's on failure. */
 static int start_bus(int in, int out, bool takes_files, sd_bus **ret)
 {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
@@ -122,6 +122,18 @@ static int start_bus(int in, int out, bool takes_files, sd_bus **ret)
                 r = sd_bus_start(bus);
         if (r >= 0)
                 *ret = TAKE_PTR(bus);
+        return r;
+}
+
+int gate_open_own_bus(sd_bus **ret)
+{
+        int fd = connect_to_bus(), r;
+
+        if (fd < 0)
+                return fd;
+        r = start_bus(fd, -1, false, ret);
+        if (r < 0)
+                safe_close(fd);
         return r;
 }
 
@@ -384,15 +396,12 @@ static bool is_full(Gate *gate, uid_t uid)
 static int ask_bus(Gate *gate, const char *sender, uid_t *ret)
 {
         _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
-        int fd, r = 0;
+        int r = 0;
 
         if (!gate->lookup) {
-                fd = connect_to_bus();
-                r = fd < 0 ? fd : start_bus(fd, -1, false, &gate->lookup);
+                r = gate_open_own_bus(&gate->lookup);
                 if (r >= 0)
                         r = sd_bus_set_method_call_timeout(gate->lookup, LOOKUP_TIMEOUT_USEC);
-                else
-                        safe_close(fd);
         }
         if (r >= 0)
                 r = sd_bus_get_name_creds(gate->lookup, sender, SD_BUS_CREDS_EUID, &creds);

@@ -22,5 +22,12 @@
  */
 int gate_open_bus(uint64_t timeout_usec, sd_bus **ret);
 
+/*
+ * Connects to the system bus for questions of one's own: no files arrive, and nobody may call a method there. Others'
+ * messages to the daemon's name therefore take no room away from the answers: the bus drops what comes while 64
+ * descriptors, or too many bytes, wait for a connection.
+ */
+int gate_open_own_bus(sd_bus **ret);
+
 /* Ends the gate, after the bus was closed. */
 void gate_close(void);

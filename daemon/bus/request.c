@@ -44,6 +44,14 @@ static struct {
 } callers[CALLERS_MAX];
 static unsigned next_caller;
 
+/* A message of @name's may still arrive, since it comes over another connection than the news that @name has left. */
+static void forget(const char *name)
+{
+        for (size_t i = 0; i < CALLERS_MAX; i++)
+                if (streq(callers[i].name, name))
+                        callers[i].name[0] = 0;
+}
+
 static void wait_for_quiet(void)
 {
         (void)sd_event_source_set_time_relative(on_quiet, QUIET_USEC);
@@ -100,6 +108,7 @@ static int on_name_lost(sd_bus_message *signal, void *userdata, sd_bus_error *er
         (void)error;
         if (sd_bus_message_read(signal, "sss", &name, NULL, NULL) < 0)
                 return 0;
+        forget(name);
         while ((request = find_request_of(name))) {
                 Story *story = request->story;
 
@@ -132,7 +141,7 @@ static int listen_for_departures(Service *service)
                 r = sd_event_add_time_relative(service->event, &on_quiet, CLOCK_MONOTONIC, QUIET_USEC, 0, on_quiet_time,
                                                service);
         if (r >= 0 && !departures)
-                r = sd_bus_add_match_async(service->bus, &departures,
+                r = sd_bus_add_match_async(service->ask_bus, &departures,
                                            "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
                                            "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
                                            on_name_lost, NULL, service);
@@ -151,14 +160,15 @@ static int watch_for_departure(Request *request, Service *service)
         return 0;
 }
 
-static bool find_known(const Service *service, const char *sender, Caller *caller)
+static bool find_known(const char *sender, Caller *caller)
 {
-        for (const Story *story = service->stories; story; story = story->next)
-                if (story->sender && streq(story->sender, sender)) {
-                        caller->uid = story->caller.uid;
-                        caller->pid = story->caller.pid;
-                        return true;
-                }
+        const Request *request = find_request_of(sender);
+
+        if (request) {
+                caller->uid = request->caller.uid;
+                caller->pid = request->caller.pid;
+                return true;
+        }
         for (size_t i = 0; i < CALLERS_MAX; i++)
                 if (streq(callers[i].name, sender)) {
                         caller->uid = callers[i].uid;
@@ -179,10 +189,10 @@ static void remember(const Caller *caller)
 }
 
 /* One question for both. The bus need not know the process. */
-static int ask_bus(sd_bus_message *message, Caller *caller)
+static int ask_bus(const Service *service, Caller *caller)
 {
         _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
-        int r = sd_bus_query_sender_creds(message, SD_BUS_CREDS_EUID | SD_BUS_CREDS_PID, &creds);
+        int r = sd_bus_get_name_creds(service->ask_bus, caller->sender, SD_BUS_CREDS_EUID | SD_BUS_CREDS_PID, &creds);
 
         if (r < 0)
                 return r;
@@ -207,12 +217,12 @@ int request_new(sd_bus_message *message, RequestReply reply, Request **ret)
         request->starting = true;
         request->caller.sender = sd_bus_message_get_sender(message);
         request->caller.interactive = sd_bus_message_get_allow_interactive_authorization(message) > 0;
-        known = find_known(service, request->caller.sender, &request->caller);
+        known = find_known(request->caller.sender, &request->caller);
         /* The match first: whoever leaves before the bus answers makes that an error. */
         if (!known || !story_would_exceed_limit(service, &request->caller))
                 r = watch_for_departure(request, service);
         if (r >= 0 && !known)
-                r = ask_bus(message, &request->caller);
+                r = ask_bus(service, &request->caller);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(request);
@@ -291,7 +301,7 @@ bool request_is_surplus(sd_bus_message *message)
         const Service *service = request_service(message);
         Caller caller = { .sender = sd_bus_message_get_sender(message) };
 
-        return find_known(service, caller.sender, &caller) && story_would_exceed_limit(service, &caller);
+        return find_known(caller.sender, &caller) && story_would_exceed_limit(service, &caller);
 }
 
 Service *request_service(sd_bus_message *message)
@@ -328,7 +338,7 @@ static int find_holders_of(Service *service, const Image *image)
                 if (volume->held_by && !names)
                         return -ENOMEM;
                 for (const char *name; (name = strsep(&rest, " "));)
-                        if (has_left(service->bus, name))
+                        if (has_left(service->ask_bus, name))
                                 release_for(service, name);
         }
         return 0;

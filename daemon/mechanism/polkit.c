@@ -47,6 +47,13 @@ static void log_failure(const sd_bus_error *failure)
         logged = failure;
 }
 
+static bool is_not_running(const sd_bus_error *failure)
+{
+        return sd_bus_error_has_name(failure, SD_BUS_ERROR_SERVICE_UNKNOWN) ||
+               sd_bus_error_has_name(failure, SD_BUS_ERROR_NAME_HAS_NO_OWNER);
+}
+
+/* A question or an answer that was lost is no "no", and must not be told as one. */
 static int read_verdict(sd_bus_message *reply)
 {
         const sd_bus_error *failure = sd_bus_message_get_error(reply);
@@ -55,12 +62,13 @@ static int read_verdict(sd_bus_message *reply)
         if (sd_bus_message_is_method_error(reply, POLKIT_INTERFACE ".Error.Cancelled") ||
             sd_bus_message_is_method_error(reply, "org.freedesktop.PolicyKit1.Error.Cancelled"))
                 return -ECANCELED;
-        /* To the caller it is all the same: nobody has permitted it. */
         log_failure(failure);
-        /* The details behind it, ours and polkit's, do not matter. */
-        if (failure || sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
+        if (failure)
+                return is_not_running(failure) ? -ESRCH : -ENOMSG;
+        /* The details after the two, ours and polkit's, do not matter. */
+        if (sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
             sd_bus_message_read(reply, "bb", &authorised, &challenge) < 0)
-                return -EACCES;
+                return -ENOMSG;
         if (authorised)
                 return 0;
         return challenge ? -EKEYREJECTED : -EACCES;

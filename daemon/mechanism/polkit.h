@@ -30,13 +30,18 @@ typedef struct PolkitQuestion {
 } PolkitQuestion;
 
 /*
- * Called once, never from within polkit_check(). 0: yes. -EACCES: no, or polkit is
- * not there. -EKEYREJECTED: not without a password, and none may be asked for.
- * -ECANCELED: the prompt was dismissed.
+ * Called once, never from within polkit_check(). 0: yes. -EACCES: no.
+ * -EKEYREJECTED: not without a password, and none may be asked for. -ECANCELED:
+ * the prompt was dismissed. -ESRCH: polkit is not running. -ENOMSG: polkit, or the
+ * bus, failed, or no answer came in time.
  */
 typedef void (*PolkitDone)(int result, void *userdata);
 
-/* 1: yes, without asking (root): @done is not called. 0: asked. < 0: could not ask. */
+/*
+ * @bus: a connection that others cannot fill with messages. The bus drops an answer
+ * when its queue for the connection is full.
+ * 1: yes, without asking (root): @done is not called. 0: asked. < 0: could not ask.
+ */
 int polkit_check(sd_bus *bus, const PolkitQuestion *question, PolkitDone done, void *userdata, PolkitCheck **ret);
 
 /*

@@ -405,7 +405,7 @@ int story_authorise(Story *story)
                 story->waits_to_ask = true;
                 return 1;
         }
-        r = polkit_check(story->service->bus, &question, on_authorised, story, &story->check);
+        r = polkit_check(story->service->ask_bus, &question, on_authorised, story, &story->check);
         if (r < 0)
                 return r;
         return r > 0 ? 0 : 1;

@@ -58,7 +58,8 @@ typedef struct UserCache UserCache;
 /* What stories work with. */
 typedef struct Service {
         sd_event *event;
-        sd_bus *bus;
+        sd_bus *bus;     /* what others send arrives here, through the gate */
+        sd_bus *ask_bus; /* for the daemon's own questions: no other sender can fill its queue at the bus */
         Config *config;
         Registry *registry;
         UserCache *users;

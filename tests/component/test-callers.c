@@ -638,6 +638,12 @@ static void test_flood_without_replies(Fixture *f, gconstpointer userdata)
         flood(f, false, "10,000 requests that want no reply");
 }
 
+static TestCall *attach_interactively(GDBusConnection *bus, int fd)
+{
+        return test_call_start(bus, ROOT_PATH, MANAGER, "Attach", g_variant_new("(h@a{sv})", 0, test_options(NULL)),
+                               (TestCallOptions){ .fd = fd, .interactive = true });
+}
+
 /* A thousand prompts for a password that nobody answers; the administrator permits that many. */
 static void test_prompts(Fixture *f, gconstpointer userdata)
 {
@@ -649,7 +655,7 @@ static void test_prompts(Fixture *f, gconstpointer userdata)
         for (size_t i = 0; i < G_N_ELEMENTS(visitors); i++) {
                 visitors[i] = test_connect_as(TEST_ANN);
                 for (unsigned n = 0; n < 100; n++) {
-                        g_ptr_array_add(calls, test_attach_start(visitors[i], f->fd, NULL));
+                        g_ptr_array_add(calls, attach_interactively(visitors[i], f->fd));
                         /* The bus keeps 64 descriptors for the daemon, and refuses what is above. And all have to be
                          * there before the one that is too much. */
                         if (n % 10 == 9)
@@ -945,6 +951,75 @@ static void test_strangers(Fixture *f, gconstpointer userdata)
         }
 }
 
+/* As many files as the bus lets through, without waiting for an answer. */
+static gpointer run_flood_of_files(gpointer userdata)
+{
+        Stranger *stranger = userdata;
+
+        while (!g_atomic_int_get(&stranger->stop)) {
+                GDBusConnection *visitor = test_connect_as(TEST_NOBODY);
+
+                g_dbus_connection_set_exit_on_close(visitor, FALSE);
+                for (unsigned i = 0; i < 500; i++)
+                        send_message(visitor, ROOT_PATH, MANAGER, "Attach",
+                                     g_variant_new("(h@a{sv})", 0, test_options("{'x': <1>}")), stranger->fd, false);
+                g_dbus_connection_flush_sync(visitor, NULL, NULL);
+                g_dbus_connection_close_sync(visitor, NULL, NULL);
+                g_object_unref(visitor);
+                g_atomic_int_inc(&stranger->n_sent);
+        }
+        return NULL;
+}
+
+static bool is_refused_by_bus(const TestCall *call)
+{
+        return g_error_matches(call->error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED);
+}
+
+/* Some of the flood is still queued. */
+static void detach_all_after_flood(GDBusConnection *bus)
+{
+        for (;;) {
+                g_autoptr(TestCall) all = test_simple_call(bus, ROOT_PATH, MANAGER, "DetachAll");
+
+                if (is_refused_by_bus(all))
+                        continue;
+                test_assert_succeeded(all);
+                return;
+        }
+}
+
+/*
+ * The bus refuses what is sent to the daemon's name while 64 descriptors wait there: then the sender is told. But
+ * who gets through to the daemon gets polkit's word.
+ */
+static void test_answers_among_files(Fixture *f, gconstpointer userdata)
+{
+        Stranger stranger = { .fd = f->fd };
+        GThread *threads[] = { g_thread_new("files", run_flood_of_files, &stranger),
+                               g_thread_new("files", run_flood_of_files, &stranger),
+                               g_thread_new("files", run_flood_of_files, &stranger) };
+        unsigned n_refused = 0;
+
+        (void)userdata;
+        for (unsigned n_attached = 0; n_attached < 20;) {
+                g_autoptr(TestCall) call = test_attach(f->ann, f->fd, "{'mount': <false>}");
+
+                if (is_refused_by_bus(call)) {
+                        n_refused++;
+                        continue;
+                }
+                test_assert_succeeded(call);
+                n_attached++;
+        }
+        g_atomic_int_set(&stranger.stop, true);
+        for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+                g_thread_join(threads[i]);
+        g_test_message("%d times 500 files; the bus refused %u calls", stranger.n_sent, n_refused);
+        detach_all_after_flood(f->ann);
+        assert_nothing_kept(f, "a flood of files");
+}
+
 /* ---- files that are never closed ---- */
 
 /* A file of nobody's, whose server answers FLUSH to everybody but the daemon's own processes. */
@@ -1063,6 +1138,7 @@ int main(int argc, char **argv)
         ADD("/callers/folder/moved", NULL, test_moved_folder);
         ADD("/callers/folder/raced", NULL, test_raced_folder);
         ADD("/callers/strangers", NULL, test_strangers);
+        ADD("/callers/flood/files", NULL, test_answers_among_files);
         ADD("/callers/hanging-closes/many", NULL, test_hanging_closes);
         ADD("/callers/hanging-closes/end", "[Limits]\nJobTimeoutSec=1\n", test_hanging_closes_end);
         ADD("/callers/flood/requests", NULL, test_flood);

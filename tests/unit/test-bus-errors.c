@@ -35,7 +35,9 @@ static void test_names(void)
                 { STAGE_LIMITS, -EDQUOT, "LimitExceeded" },
                 { STAGE_AUTHORISE, -EACCES, "NotAuthorized" },
                 { STAGE_AUTHORISE, -EKEYREJECTED, "NotAuthorized" },
-                { STAGE_AUTHORISE, -ENOMEM, "NotAuthorized" }, /* whatever goes wrong there: no */
+                { STAGE_AUTHORISE, -ESRCH, "NotAuthorized" },
+                { STAGE_AUTHORISE, -ENOMSG, "Failed" },
+                { STAGE_AUTHORISE, -ENOMEM, "Failed" },
                 { STAGE_PROBE, -ENODATA, "InvalidImage" },
                 { STAGE_PROBE, -EMEDIUMTYPE, "InvalidImage" },
                 { STAGE_PROBE, -EACCES, "InvalidImage" },

@@ -303,12 +303,12 @@ static void test_outlives_caller(void)
         assert_log("b:probe b:bind b:commit b:done b:freed idle");
 
         bus_pair_open(&buses);
-        service.bus = buses.client;
+        service.ask_bus = buses.client;
         g_assert_cmpint(start_as(c, &lasting, 1000, ":1.7"), ==, 0);
         g_assert_nonnull(c->story.check);
         g_assert_true(story_cancel(&c->story));
         assert_log("c:undo c:failed(authorise,-125) c:freed idle");
-        service.bus = NULL;
+        service.ask_bus = NULL;
         bus_pair_close(&buses);
 }
 
@@ -616,13 +616,13 @@ static void open_polkit(void)
         bus_pair_open(&buses);
         g_assert_cmpint(sd_bus_add_object(buses.server, NULL, "/org/freedesktop/PolicyKit1/Authority", on_call, NULL),
                         >=, 0);
-        service.bus = buses.client;
+        service.ask_bus = buses.client;
 }
 
 static void close_polkit(void)
 {
         question = sd_bus_message_unref(question);
-        service.bus = NULL;
+        service.ask_bus = NULL;
         bus_pair_close(&buses);
 }
 
@@ -711,12 +711,14 @@ static void test_verdicts(void)
 {
         static const char no[] =
                 "a:undo a:failed(authorise,-13,polkit does not permit org.loopmount1.attach) a:freed idle";
+        static const char no_answer[] = "a:undo a:failed(authorise,-42) a:freed idle";
 
         open_polkit();
         assert_verdict("no", no);
-        assert_verdict("nonsense", no);
-        assert_verdict("org.freedesktop.DBus.Error.ServiceUnknown", no);
-        assert_verdict("org.freedesktop.PolicyKit1.Error.Failed", no);
+        assert_verdict("nonsense", no_answer);
+        assert_verdict("org.freedesktop.DBus.Error.NoReply", no_answer);
+        assert_verdict("org.freedesktop.PolicyKit1.Error.Failed", no_answer);
+        assert_verdict("org.freedesktop.DBus.Error.ServiceUnknown", "a:undo a:failed(authorise,-3) a:freed idle");
         assert_verdict("challenge", "a:undo a:failed(authorise,-129,polkit does not permit org.loopmount1.attach) "
                                     "a:freed idle");
         assert_verdict("org.freedesktop.PolicyKit1.Error.Cancelled", "a:undo a:failed(authorise,-125) a:freed idle");
@@ -735,7 +737,7 @@ static void test_polkit_gone(void)
         buses.server = sd_bus_close_unref(buses.server);
         while (sd_bus_process(buses.client, NULL) > 0)
                 ;
-        assert_log("a:undo a:failed(authorise,-13,polkit does not permit org.loopmount1.attach) a:freed idle");
+        assert_log("a:undo a:failed(authorise,-42) a:freed idle");
         close_polkit();
 }
 
