@@ -45,7 +45,7 @@
 #define LOOKUP_TIMEOUT_USEC (5 * USEC_PER_SEC)
 /* A catcher that takes longer to close its file hangs. Usually it takes some microseconds. */
 #define HANGS_USEC (200 * USEC_PER_MSEC)
-#define BUFFER_SIZE ((size_t)64 * 1024)
+#define BUFFER_SIZE WIRE_HEADER_SIZE_MAX
 #define DUMMIES_MAX 253U /* what unix(7) passes on in a message */
 /* What a catcher is lent for a message: the socket of the bus, that of the daemon, and something that is no file. */
 #define LENT_FDS 3U
@@ -558,7 +558,7 @@ static void pass_on_message(Gate *gate)
         peek(gate, gate->buffer + 1, WIRE_FIXED_SIZE - 1);
         if (wire_sizes(gate->buffer, &header_size, &size) < 0)
                 _exit(EXIT_FAILURE);
-        if (header_size > WIRE_HEADER_SIZE_MAX) {
+        if (header_size > sizeof(gate->buffer)) {
                 drop(gate, size);
                 return;
         }

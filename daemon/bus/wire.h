@@ -7,8 +7,8 @@
 /* How many bytes tell how long the header and the whole message are. */
 #define WIRE_FIXED_SIZE ((size_t)16)
 #define WIRE_NAME_SIZE 256U
-/* A header that is longer has a path of absurd length. */
-#define WIRE_HEADER_SIZE_MAX ((size_t)16 * 1024)
+/* A longer header has a path that libsystemd does not accept either: it drops such a message without an answer. */
+#define WIRE_HEADER_SIZE_MAX ((size_t)64 * 1024)
 
 typedef struct WireHeader {
         bool is_call;

@@ -638,6 +638,35 @@ static void test_flood_without_replies(Fixture *f, gconstpointer userdata)
         flood(f, false, "10,000 requests that want no reply");
 }
 
+/* Of an object whose path has @size bytes. */
+static void send_long_path(GDBusConnection *bus, size_t size, bool wants_reply)
+{
+        g_autofree char *path = g_strnfill(size, 'a');
+        g_autoptr(TestCall) call = NULL;
+
+        path[0] = '/';
+        if (!wants_reply) {
+                send_message(bus, path, DBUS_PROPERTIES, "GetAll", g_variant_new("(s)", MANAGER), 0, false);
+                return;
+        }
+        call = call_in_thread(bus, path, DBUS_PROPERTIES, "GetAll", g_variant_new("(s)", MANAGER), 0);
+        g_assert_error(call->error, G_DBUS_ERROR, G_DBUS_ERROR_UNKNOWN_OBJECT);
+}
+
+/* libsystemd takes paths of up to 64 KiB; a longer one is dropped, and what comes after it is served. */
+static void test_long_paths(Fixture *f, gconstpointer userdata)
+{
+        (void)userdata;
+        send_long_path(f->ann, 1000, true);
+        send_long_path(f->ann, 17000, true);
+        send_long_path(f->ann, 65000, true);
+        send_long_path(f->ann, 70000, false);
+        send_long_path(f->ann, (size_t)1 << 20, false);
+        g_assert_cmpuint(test_property_number(f->ann, ROOT_PATH, MANAGER, "MaxRequestsPerUser"), >, 0);
+        test_latency(f->bob, "after long paths");
+        assert_nothing_kept(f, "long paths");
+}
+
 static TestCall *attach_interactively(GDBusConnection *bus, int fd)
 {
         return test_call_start(bus, ROOT_PATH, MANAGER, "Attach", g_variant_new("(h@a{sv})", 0, test_options(NULL)),
@@ -1132,6 +1161,7 @@ int main(int argc, char **argv)
         g_test_init(&argc, &argv, NULL);
 #define ADD(path, configuration, function) g_test_add(path, Fixture, configuration, set_up, function, tear_down)
         ADD("/callers/random", NULL, test_fuzz);
+        ADD("/callers/long-paths", NULL, test_long_paths);
         ADD("/callers/descriptors/many", NULL, test_many_descriptors);
         ADD("/callers/descriptors/kinds", NULL, test_kinds_of_descriptors);
         ADD("/callers/others-images", NULL, test_others_images);
