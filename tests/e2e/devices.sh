@@ -129,3 +129,132 @@ test_btrfs_gets_a_name_of_its_own() {
     root losetup --detach "$device"
     ann rm btrfs.img
 }
+
+# ---- File systems on several devices ----
+
+# root_device SAMPLE: a device of root's that holds a copy of it; leaves its node in "out".
+root_device() {
+    root cp --sparse=always "$images/$1" "/root/$1"
+    root losetup --find --show "/root/$1"
+}
+
+remove_root_device() {
+    root losetup --detach "$1"
+    root rm "/root/$2"
+}
+
+# An array of root's that is not mounted, but known to the kernel; its one file says whose it is.
+make_array() {
+    root modprobe btrfs
+    root_device btrfs-array-1.img
+    array=("$out")
+    root_device btrfs-array-2.img
+    array+=("$out")
+    # It may have looked at them before there was a driver to tell.
+    root udevadm trigger --action=change --settle "${array[@]}"
+    wait_until "the array is complete" mount -t btrfs "${array[0]}" /mnt
+    root sh -c "echo root >/mnt/whose"
+    root umount /mnt
+}
+
+# By either device root gets what root has written. udev may take a moment to register them again.
+expect_array_of_root() {
+    local device
+    for device in "${array[@]}"; do
+        wait_until "the array is complete" mount -t btrfs "$device" /mnt
+        root cat /mnt/whose
+        expect_out root
+        root umount /mnt
+    done
+}
+
+remove_array() {
+    remove_root_device "${array[0]}" btrfs-array-1.img
+    remove_root_device "${array[1]}" btrfs-array-2.img
+    rm "$copy"
+}
+
+# The twin's superblock is newer than those of the array that it claims to be part of.
+test_a_twin_of_an_array_without_permission() {
+    without_any_filesystem
+    make_array
+    copy btrfs-twin.img
+    fails 3 ann loopmount attach --no-ask-password --writable "$copy"
+    expect_array_of_root
+    attach "$copy" --writable --no-mount
+    expect_array_of_root
+    fails 3 ann loopmount mount --no-ask-password "$copy"
+    detach_all
+    expect_array_of_root
+    remove_array
+}
+
+# Linux 6.1 says EINVAL, and 6.12 ENOENT.
+refused_by_driver() {
+    tries "$@"
+    [[ $status -eq 1 || $status -eq 6 ]] || fail "the exit code is neither 1 nor 6"
+    expect_err_has "mounting it as btrfs failed"
+}
+
+# The mount fails, as the second device is missing. Then the same loop device again, to take the place of root's.
+test_a_twin_of_an_array_with_permission() {
+    local i
+    make_array
+    copy btrfs-twin.img
+    for i in 1 2; do
+        refused_by_driver ann loopmount attach --writable "$copy"
+        expect_array_of_root
+        attach "$copy" --writable --no-mount
+        expect_array_of_root
+        refused_by_driver ann loopmount mount "$copy"
+        detach_all
+        expect_array_of_root
+    done
+    remove_array
+}
+
+# f2fs opens the first device by its name, too: has ann's image name the device that it is attached to.
+name_first() {
+    local offset
+    while IFS=: read -r offset _; do
+        printf '%s\0' "${device#/dev/}" | dd of="$copy" bs=1 seek="$offset" conv=notrunc status=none
+    done < <(LC_ALL=C grep --text --byte-offset --only-matching loopmount-first "$copy" || true)
+}
+
+# another_device TYPE: an image of ann's names a device of root's by its path. Root could mount it; for ann the driver
+# does not read a block of that device.
+another_device() {
+    local first second reads
+    copy "$1-two-1.img"
+    root_device "$1-two-1.img"
+    first=$out
+    root_device "$1-two-2.img"
+    second=$out
+    root ln -s "$first" /dev/loopmount-first
+    root ln -s "$second" /dev/loopmount-second
+    fails 1 ann head -c 1 "$second"
+    root mount -o ro -t "$1" "$first" /mnt
+    root umount /mnt
+    reads=$(cat "/sys/block/${second#/dev/}/stat")
+    attach "$copy" --no-mount
+    name_first
+    # Linux 6.12 mounts the erofs, and cannot read what should be on the other device.
+    tries ann loopmount mount "$copy"
+    say "exit code $status $err"
+    tries ann_sh "cat $media/*/file"
+    expect_out_lacks "second"
+    expect_equal "$reads" "$(cat "/sys/block/${second#/dev/}/stat")" "what was read of root's device"
+    detach_all
+    root rm /dev/loopmount-first /dev/loopmount-second
+    remove_root_device "$first" "$1-two-1.img"
+    remove_root_device "$second" "$1-two-2.img"
+    rm "$copy"
+}
+
+test_f2fs_names_another_device() {
+    another_device f2fs
+}
+
+test_erofs_names_another_device() {
+    another_device erofs
+}

@@ -168,15 +168,6 @@ test_what_is_attached_can_be_detached_without_polkit() {
 
 # ---- Drivers that need a permission of their own ----
 
-# What the tests' own rule permits is not permitted until the test ends.
-without_any_filesystem() {
-    local rule=/etc/polkit-1/rules.d/60-any-filesystem.rules
-    # shellcheck disable=SC2064
-    trap "mv /run/60-any-filesystem.rules $rule; restart_polkit" EXIT
-    mv "$rule" /run/60-any-filesystem.rules
-    restart_polkit
-}
-
 test_an_unhardened_driver_needs_an_administrator() {
     local name
     without_any_filesystem
@@ -209,12 +200,6 @@ with_rules() {
     trap without_rules EXIT
     install -m 644 "/usr/share/doc/loopmount/examples/$1.rules" /etc/polkit-1/rules.d/50-loopmount.rules
     restart_polkit
-}
-
-# Not more often than its unit likes.
-restart_polkit() {
-    systemctl reset-failed polkit.service 2>/dev/null || true
-    systemctl restart polkit.service
 }
 
 without_rules() {

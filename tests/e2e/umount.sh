@@ -172,3 +172,26 @@ test_writes_are_on_the_file_when_detach_returns() {
     ann_sh "sha256sum <$media/FAT16/big | cmp - sum"
     detach_all
 }
+
+# Does not walk to the mount point: that would be using it.
+is_unmounted() {
+    ! grep -q " $mount_point ext4 " /proc/mounts
+}
+
+# A mount namespace of another user keeps the superblock of what has been unmounted. It can be mounted again all the same.
+test_a_namespace_has_a_copy_of_the_mount() {
+    local i
+    copy ext4.img
+    attach "$copy" --on-access --idle-timeout=1
+    for i in 1 2; do
+        ann ls "$mount_point"
+        start holder bob unshare --user --map-root-user --mount sleep 60
+        wait_until "it sleeps" grep -q sleep "/proc/$pid/comm"
+        wait_until "it is unmounted" is_unmounted
+        expect_hello "$mount_point" ext4.img
+        kill "$pid"
+        tries end holder
+    done
+    detach_all
+    rm "$copy"
+}

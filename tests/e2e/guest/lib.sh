@@ -367,3 +367,20 @@ unconfigure() {
     systemctl reset-failed loopmountd.service 2>/dev/null || true
     root systemctl restart loopmountd.service
 }
+
+# ---- polkit ----
+
+# Not more often than its unit likes.
+restart_polkit() {
+    systemctl reset-failed polkit.service 2>/dev/null || true
+    systemctl restart polkit.service
+}
+
+# What the tests' own rule permits is not permitted until the test ends.
+without_any_filesystem() {
+    local rule=/etc/polkit-1/rules.d/60-any-filesystem.rules
+    # shellcheck disable=SC2064
+    trap "mv /run/60-any-filesystem.rules $rule; restart_polkit" EXIT
+    mv "$rule" /run/60-any-filesystem.rules
+    restart_polkit
+}
