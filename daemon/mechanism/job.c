@@ -382,7 +382,6 @@ static int run_worker(const JobSpec *spec, int channel)
                 (void)send_answer(channel, r, NULL, 0, NULL, 0);
                 return r;
         }
-        (void)prctl(PR_SET_NAME, JOB_IDLE_NAME);
         while ((r = work_once(spec, channel)) > 0)
                 ;
         return r;
@@ -396,7 +395,7 @@ _Noreturn static void run_child(const JobSpec *spec, int channel, pid_t parent)
         /* A dead daemon finishes nothing: its restart finds and undoes what was half done. */
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
                 _exit(EXIT_FAILURE);
-        (void)prctl(PR_SET_NAME, spec->name);
+        (void)prctl(PR_SET_NAME, JOB_IDLE_NAME);
         sigemptyset(&none);
         if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
                 _exit(EXIT_FAILURE);

@@ -196,7 +196,7 @@ static void test_options_not_permitted(Fixture *f, gconstpointer userdata)
                 "uid=0",
                 "nonsense",
                 "source=/dev/vda",
-                "loop",
+                "loop=/dev/loop0",
                 "uhelper=x",
                 "x-mount.mkdir",
                 "context=system_u:object_r:tmp_t:s0",
