@@ -47,8 +47,14 @@ static void log_failure(const sd_bus_error *failure)
         logged = failure;
 }
 
+/* Nobody has the name, and nobody could be started to have it: what the bus says, and what systemd says by the bus. */
 static bool is_not_running(const sd_bus_error *failure)
 {
+        static const char *const families[] = { "org.freedesktop.DBus.Error.Spawn.", "org.freedesktop.systemd1." };
+
+        for (size_t i = 0; i < ELEMENTSOF(families); i++)
+                if (strncmp(failure->name, families[i], strlen(families[i])) == 0)
+                        return true;
         return sd_bus_error_has_name(failure, SD_BUS_ERROR_SERVICE_UNKNOWN) ||
                sd_bus_error_has_name(failure, SD_BUS_ERROR_NAME_HAS_NO_OWNER);
 }

@@ -712,13 +712,16 @@ static void test_verdicts(void)
         static const char no[] =
                 "a:undo a:failed(authorise,-13,polkit does not permit org.loopmount1.attach) a:freed idle";
         static const char no_answer[] = "a:undo a:failed(authorise,-42) a:freed idle";
+        static const char no_polkit[] = "a:undo a:failed(authorise,-3) a:freed idle";
 
         open_polkit();
         assert_verdict("no", no);
         assert_verdict("nonsense", no_answer);
         assert_verdict("org.freedesktop.DBus.Error.NoReply", no_answer);
         assert_verdict("org.freedesktop.PolicyKit1.Error.Failed", no_answer);
-        assert_verdict("org.freedesktop.DBus.Error.ServiceUnknown", "a:undo a:failed(authorise,-3) a:freed idle");
+        assert_verdict("org.freedesktop.DBus.Error.ServiceUnknown", no_polkit);
+        assert_verdict("org.freedesktop.DBus.Error.Spawn.ChildExited", no_polkit);
+        assert_verdict("org.freedesktop.systemd1.UnitMasked", no_polkit);
         assert_verdict("challenge", "a:undo a:failed(authorise,-129,polkit does not permit org.loopmount1.attach) "
                                     "a:freed idle");
         assert_verdict("org.freedesktop.PolicyKit1.Error.Cancelled", "a:undo a:failed(authorise,-125) a:freed idle");
