@@ -217,7 +217,9 @@ int text_parse_size(const char *s, uint64_t *ret_bytes)
         const char *suffix;
         int r, q;
 
-        if (s && s[0] == '0' && s[1] == 'x')
+        if (!s)
+                return -EINVAL;
+        if (s[0] == '0' && s[1] == 'x')
                 return parse_hexadecimal(s + 2, ret_bytes);
         r = parse_digits(s, &number, &suffix);
         if (r == -EINVAL)
