@@ -19,6 +19,8 @@
 #define POLKIT_PATH "/org/freedesktop/PolicyKit1/Authority"
 #define POLKIT_INTERFACE "org.freedesktop.PolicyKit1.Authority"
 #define ALLOW_USER_INTERACTION 1U
+/* polkitd takes one question after the other: of many at once, on a slow machine, the last one waits long. */
+#define ANSWER_TIMEOUT_USEC (120 * USEC_PER_SEC)
 #define NOT_TO_BE_CANCELLED ""     /* the cancellation id */
 #define GETTEXT_DOMAIN "loopmount" /* polkitd looks the message up there, in the language of the agent */
 
@@ -132,7 +134,8 @@ int polkit_check(sd_bus *bus, const PolkitQuestion *question, PolkitDone done, v
         if (r >= 0)
                 r = append_question(call, question);
         if (r >= 0)
-                r = sd_bus_call_async(bus, &check->slot, call, on_reply, check, question->interactive ? UINT64_MAX : 0);
+                r = sd_bus_call_async(bus, &check->slot, call, on_reply, check,
+                                      question->interactive ? UINT64_MAX : ANSWER_TIMEOUT_USEC);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(check);
