@@ -399,7 +399,7 @@ static int read_arguments(int argc, char **argv, Settings *settings, uint32_t *r
         return STATUS_OK;
 }
 
-/* What has a slash is no verb, so that whoever mistypes a path reads of the path. */
+/* A word with a slash is a path, also if there is no such file: "attach" then reports the missing file. */
 static bool is_file(const char *word)
 {
         return strchr(word, '/') || access(word, F_OK) == 0;

@@ -39,10 +39,10 @@ typedef JobMessage JobOrder;
 
 /*
  * Runs in the worker, which has no file descriptors but 0-2, @channel and those of
- * the order, under other numbers. Gives its answer with job_answer(), at most once.
- * Whatever it opens is closed when it returns. < 0: failed, without an answer, and
- * this was its last job. > 0: it has answered, but left something behind (a child,
- * other credentials), so that this was its last job, too.
+ * the order, under other numbers. Answers with job_answer(), at most once. All that
+ * it has opened is closed after it returns. < 0: failed, without an answer; the worker
+ * ends. > 0: answered, but the worker is not clean any more (it has a child, or other
+ * credentials); it ends as well.
  */
 typedef int (*JobWork)(int channel, const JobOrder *order);
 
